@@ -1,0 +1,162 @@
+"""The manifest of a bundle: its schema, and reading and writing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from ran_deploy.errors import BundleError
+from ran_deploy.precision import Precision
+from ran_deploy.preprocessing import Preprocessing
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BatchProfile",
+    "CalibrationRecord",
+    "CheckpointRecord",
+    "DialectRecord",
+    "EngineRecord",
+    "FileRecord",
+    "GoldenRecord",
+    "Manifest",
+    "SelfTestStatus",
+    "Task",
+    "manifest_from_json",
+    "manifest_to_json",
+]
+
+SCHEMA_VERSION = 1
+
+
+class Task(str, Enum):
+    """What the output vector means."""
+
+    CLASSIFICATION = "classification"
+    EMBEDDING = "embedding"
+
+
+class SelfTestStatus(str, Enum):
+    """Outcome of the golden self-test on the machine that exported: pending where the engine could not run there."""
+
+    PASSED = "passed"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchProfile:
+    """Batch sizes an engine is built for."""
+
+    minimum: int = 1
+    optimum: int = 8
+    maximum: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """Digest and size of one file of the bundle."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRecord:
+    """Where the weights came from."""
+
+    file_name: str
+    sha256: str
+    layout: str
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord:
+    """How activation ranges were found. `image_sha256` are digests of decoded pixels, so copies are recognised."""
+
+    method: str
+    dataset: str
+    images: int
+    image_sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialectRecord:
+    """One engine family's graph. `spread` is the relative L2 distance between two CPU evaluations of it."""
+
+    graph: str
+    spread: float
+    label_agreement: float  # with PyTorch, on the golden inputs, 0..1
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenRecord:
+    """The golden inputs: their number, and whether they are images of the user's or synthetic."""
+
+    inputs: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord:
+    """One engine made at export: what it needs to run, and whether it has proven itself."""
+
+    backend: str
+    file: str
+    fingerprint: dict[str, str]  # what must agree where it is loaded: backend version, platform, device, ...
+    batch: BatchProfile
+    self_test: SelfTestStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a reader needs before it touches another file of the bundle."""
+
+    name: str
+    task: Task
+    architecture: str
+    num_classes: int
+    labels: tuple[str, ...] | None
+    preprocessing: Preprocessing
+    preprocessing_source: str
+    precision: Precision
+    kept_in_float: dict[str, str]  # node or region -> reason
+    checkpoint: CheckpointRecord
+    calibration: CalibrationRecord | None
+    golden: GoldenRecord
+    dialects: dict[str, DialectRecord]
+    engines: tuple[EngineRecord, ...]
+    batch: BatchProfile
+    tools: dict[str, str]  # package -> version
+    files: dict[str, FileRecord]
+    created: str  # ISO 8601, UTC
+    schema_version: int = SCHEMA_VERSION
+    min_reader_version: int = SCHEMA_VERSION
+    notes: tuple[str, ...] = field(default=())
+
+
+def manifest_to_json(manifest: Manifest) -> bytes:
+    """Return the manifest as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def manifest_from_json(data: bytes, origin: str) -> Manifest:
+    """Return the manifest `data` holds.
+
+    Raises: BundleError, naming `origin`, if it is not JSON, of a newer schema or not of the schema's types.
+    """
+    try:
+        header: Any = msgspec.json.decode(data)
+    except msgspec.DecodeError as exc:
+        raise BundleError(f"{origin}: manifest.json is not JSON ({exc}). The bundle is damaged: export it again.") from exc
+    needed = header.get("min_reader_version") if isinstance(header, dict) else None
+    if isinstance(needed, int) and needed > SCHEMA_VERSION:
+        raise BundleError(
+            f"{origin} needs a reader of schema {needed}; this ran-deploy reads up to {SCHEMA_VERSION}. Upgrade it."
+        )
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.ValidationError as exc:
+        raise BundleError(f"{origin}: manifest.json does not follow the schema ({exc}). Export the bundle again.") from exc

@@ -1,0 +1,93 @@
+"""Named networks: the published ones and the compact one that ships with this project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ran_deploy.models.design import Design, Stage, Stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A named design with the class count and input size (height, width) it was published with."""
+
+    design: Design
+    num_classes: int
+    input_size: tuple[int, int]
+    source: str
+
+
+def imagenet(modules: tuple[int, int, int]) -> Architecture:
+    """Return an ImageNet net with that many attention modules in stages 1, 2 and 3."""
+    first, second, third = modules
+    return Architecture(
+        design=Design(
+            stem=Stem.CONV7_POOL3,
+            stem_width=64,
+            stages=(
+                Stage(width=256, stride=1, modules=first, mask_depth=3),
+                Stage(width=512, stride=2, modules=second, mask_depth=2),
+                Stage(width=1024, stride=2, modules=third, mask_depth=1),
+                Stage(width=2048, stride=2, modules=0, closing_units=2),
+            ),
+        ),
+        num_classes=1000,
+        input_size=(224, 224),
+        source="arXiv:1704.06904, table 2; the authors' network definitions",
+    )
+
+
+def cifar(modules: int, p: int = 1, t: int = 2, r: int = 1) -> Architecture:
+    """Return a CIFAR net with `modules` attention modules a stage: depth 9 m (2 p + t) + 20, so 36 m + 20.
+
+    The paper gives no stage widths: these reproduce its parameter count for Attention-236 (5.1 M) and come close for
+    Attention-92 (1.84 M against 1.9 M), not for Attention-452 (10.2 M against 8.6 M).
+    """
+    return Architecture(
+        design=Design(
+            stem=Stem.CONV3,
+            stem_width=16,
+            stages=(
+                Stage(width=64, stride=1, modules=modules, mask_depth=3, closing_units=1),
+                Stage(width=128, stride=2, modules=modules, mask_depth=2, closing_units=1),
+                Stage(width=256, stride=2, modules=modules, mask_depth=1, closing_units=1),
+            ),
+            p=p,
+            t=t,
+            r=r,
+        ),
+        num_classes=10,
+        input_size=(32, 32),
+        source="arXiv:1704.06904, section 4.1 (depth); widths ours",
+    )
+
+
+def compact() -> Architecture:
+    """Return our smallest RAN: one module in each of three stages, at a quarter of the CIFAR nets' resolution."""
+    return Architecture(
+        design=Design(
+            stem=Stem.CONV5_STRIDE2,
+            stem_width=32,
+            stages=(
+                Stage(width=64, stride=1, modules=1, mask_depth=2),
+                Stage(width=128, stride=2, modules=1, mask_depth=1),
+                Stage(width=320, stride=2, modules=1, mask_depth=1),
+            ),
+        ),
+        num_classes=10,
+        input_size=(32, 32),
+        source="this project",
+    )
+
+
+ARCHITECTURES = {
+    "attention-56": imagenet((1, 1, 1)),
+    "attention-92": imagenet((1, 2, 3)),
+    "cifar-attention-56": cifar(1),
+    "cifar-attention-92": cifar(2),
+    "cifar-attention-128": cifar(3),
+    "cifar-attention-164": cifar(4),
+    "cifar-attention-236": cifar(6),
+    "cifar-attention-452": cifar(6, p=2, t=4, r=3),
+    "compact-attention": compact(),
+}
