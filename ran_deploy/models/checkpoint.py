@@ -1,5 +1,238 @@
+"""Loading a checkpoint of any known layout into the reference network, and saving ours."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-def save_checkpoint(path, module, **metadata):
-    import json
+
+import torch
+from torch import Tensor, nn
+
+from ran_deploy.errors import CheckpointError, ConfigError
+from ran_deploy.models.layouts import LAYOUTS, Reading, Shapes
+from ran_deploy.models.state import State, read_state
+
+__all__ = ["LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedCheckpoint:
+    """A network with its weights, and what the checkpoint says of it.
+
+    `module` is in evaluation mode and float32: normalised images (N, 3, H, W) in, logits (N, num_classes) out.
+    `input_size` is (height, width). `labels` and `preprocessing` (recipe as JSON text) are None unless stored.
+    """
+
+    module: nn.Module
+    layout: str
+    architecture: str
+    num_classes: int
+    input_size: tuple[int, int]
+    labels: tuple[str, ...] | None
+    preprocessing: str | None
+    sha256: str
+    notes: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of learnable values in the network."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+def load_checkpoint(
+    path: str | Path, *, model: str | None = None, input_size: tuple[int, int] | None = None
+) -> LoadedCheckpoint:
+    """Return the network `path` holds; the layout is recognised from keys and shapes.
+
+    `model` is a 'package.module:factory' that returns the network instead; its code is executed. `input_size`
+    (height, width) replaces the one the layout implies, and is needed with `model`.
+
+    Raises: CheckpointError if the file cannot be read safely or is of no known layout, which names the closest one.
+    """
+    path = Path(path)
+    state = read_state(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if model is not None:
+        if input_size is None:
+            raise ConfigError("With --model the input size cannot be told from the checkpoint; add --input-size HxW.")
+        return _from_factory(model, state, path, digest, input_size)
+    name, reading = _recognise(state, path)
+    if input_size is not None:
+        reading = replace(reading, input_size=input_size)
+    with torch.device("meta"):
+        module = reading.build()
+    tensors = {key: state.tensors[reading.key_of(key)] for key in module.state_dict() if not _is_counter(key)}
+    return _loaded(module, tensors, state, path, digest, layout=name, reading=reading)
+
+
+def _loaded(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    state: State,
+    path: Path,
+    digest: str,
+    *,
+    layout: str,
+    reading: Reading,
+) -> LoadedCheckpoint:
+    weights = {key: _float32(key, tensor, path) for key, tensor in tensors.items()}
+    counters = {key: torch.zeros((), dtype=torch.int64) for key in module.state_dict() if _is_counter(key)}
+    module.load_state_dict({**weights, **counters}, assign=True)
+    module.eval().requires_grad_(requires_grad=True)
+    labels = state.metadata.get("labels")
+    return LoadedCheckpoint(
+        module=module,
+        layout=layout,
+        architecture=state.metadata.get("architecture", reading.architecture),
+        num_classes=reading.num_classes,
+        input_size=reading.input_size,
+        labels=_labels(labels, reading.num_classes, path) if labels else None,
+        preprocessing=state.metadata.get("preprocessing"),
+        sha256=digest,
+        notes=state.notes,
+    )
+
+
+def save_checkpoint(
+    path: str | Path,
+    module: nn.Module,
+    *,
+    architecture: str,
+    labels: Sequence[str] | None = None,
+    preprocessing: str | None = None,
+) -> None:
+    """Write the network's state dict as safetensors, with what an export needs to know beside it.
+
+    `preprocessing` is the recipe as JSON text, as in a bundle's manifest.
+    """
     from safetensors.torch import save_file
-    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, str(path), {k: v if isinstance(v,str) else json.dumps(v) for k,v in metadata.items()})
+
+    metadata = {"architecture": architecture}
+    if labels is not None:
+        metadata["labels"] = json.dumps(list(labels))
+    if preprocessing is not None:
+        metadata["preprocessing"] = preprocessing
+    tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items() if not _is_counter(key)}
+    save_file(tensors, str(path), metadata)
+
+
+def _recognise(state: State, path: Path) -> tuple[str, Reading]:
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
+    candidates = []
+    for name, module in LAYOUTS.items():
+        layout = importlib.import_module(module)
+        reading = layout.read(shapes)
+        differences = _differences(reading or layout.typical(), shapes)
+        if reading is not None and not differences:
+            return name, reading
+        candidates.append((len(differences), name, differences))
+    _, closest, differences = min(candidates)
+    raise CheckpointError(
+        f"Checkpoint {path} ({len(shapes)} tensors) has no known layout. Closest is {closest!r}: "
+        f"{_summary(differences)}. Known: {', '.join(LAYOUTS)}. For any other network give "
+        f"--model package.module:factory."
+    )
+
+
+def _differences(reading: Reading, shapes: Shapes) -> list[str]:
+    """Return one line for each key that is missing, unexpected or of another shape."""
+    try:
+        with torch.device("meta"):
+            module = reading.build()
+    except (ValueError, RuntimeError, ZeroDivisionError) as exc:
+        return [f"no network fits its shapes ({exc})"] * len(shapes)
+    expected = {reading.key_of(k): tuple(t.shape) for k, t in module.state_dict().items() if not _is_counter(k)}
+    missing = [f"missing {key}" for key in expected if key not in shapes]
+    unexpected = [
+        f"unexpected {key}"
+        for key in shapes
+        if key not in expected and not _is_counter(key) and not reading.is_dead(key)
+    ]
+    reshaped = [
+        f"{key} has shape {shapes[key]}, expected {shape}"
+        for key, shape in expected.items()
+        if key in shapes and shapes[key] != shape
+    ]
+    return missing + unexpected + reshaped
+
+
+def _summary(differences: Sequence[str], most: int = 3) -> str:
+    missing = [line for line in differences if line.startswith("missing")]
+    unexpected = [line for line in differences if line.startswith("unexpected")]
+    others = [line for line in differences if line not in missing and line not in unexpected]
+    parts = []
+    for lines, kind in ((missing, "missing"), (unexpected, "unexpected"), (others, "of another shape")):
+        if lines:
+            named = ", ".join(line.removeprefix(kind + " ") for line in lines[:most])
+            parts.append(f"{len(lines)} {kind} ({named}{', ...' if len(lines) > most else ''})")
+    return "; ".join(parts)
+
+
+def _from_factory(model: str, state: State, path: Path, digest: str, input_size: tuple[int, int]) -> LoadedCheckpoint:
+    module = _call_factory(model).float().eval()
+    expected = module.state_dict()
+    missing = [f"missing {key}" for key in expected if key not in state.tensors and not _is_counter(key)]
+    unexpected = [f"unexpected {key}" for key in state.tensors if key not in expected]
+    if missing or unexpected:
+        raise CheckpointError(f"Checkpoint {path} does not fit --model {model}: {_summary(missing + unexpected)}.")
+    try:
+        with torch.no_grad():
+            outputs = module(torch.zeros(1, 3, *input_size))
+    except (RuntimeError, ValueError, TypeError) as exc:
+        cause = " ".join(str(exc).split())[:200]
+        raise ConfigError(
+            f"--model {model} does not take an input of (1, 3, {input_size[0]}, {input_size[1]}): {cause}"
+        ) from exc
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        raise ConfigError(f"--model {model} returns {_kind(outputs)}; expected logits of shape (N, classes).")
+    reading = Reading(
+        architecture=model,
+        num_classes=outputs.shape[1],
+        input_size=input_size,
+        build=lambda: module,
+        key_of=lambda key: key,
+        is_dead=lambda key: False,
+    )
+    tensors = {key: tensor for key, tensor in state.tensors.items() if not _is_counter(key)}
+    return _loaded(module, tensors, state, path, digest, layout="custom", reading=reading)
+
+
+def _call_factory(model: str) -> nn.Module:
+    package, _, name = model.partition(":")
+    if not name:
+        raise ConfigError(f"--model is {model!r}; expected package.module:factory.")
+    try:
+        factory = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(f"--model {model} cannot be imported ({exc}); check the name and PYTHONPATH.") from exc
+    module = factory()
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"--model {model} returned {_kind(module)}; expected a torch.nn.Module.")
+    return module
+
+
+def _float32(key: str, tensor: Tensor, path: Path) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    if not bool(torch.isfinite(tensor).all()):
+        raise CheckpointError(f"Checkpoint {path}: {key} holds NaN or infinity. Export a checkpoint that works.")
+    return tensor.float()
+
+
+def _labels(text: str, num_classes: int, path: Path) -> tuple[str, ...]:
+    labels = json.loads(text)
+    if not isinstance(labels, list) or len(labels) != num_classes:
+        raise CheckpointError(f"Checkpoint {path} names {len(labels)} labels for {num_classes} classes.")
+    return tuple(map(str, labels))
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
+
+
+def _kind(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

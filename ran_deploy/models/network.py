@@ -47,9 +47,7 @@ def build_network(design: Design, num_classes: int, unit: UnitFactory = PreActiv
     for stage in design.stages:
         stages.append(build_stage(design, stage, channels, unit))
         channels = stage.width
-    return ResidualAttentionNetwork(
-        stem=build_stem(design), stages=stages, channels=channels, num_classes=num_classes
-    )
+    return ResidualAttentionNetwork(stem=build_stem(design), stages=stages, channels=channels, num_classes=num_classes)
 
 
 def build_stem(design: Design) -> nn.Sequential:

@@ -91,3 +91,9 @@ ARCHITECTURES = {
     "cifar-attention-452": cifar(6, p=2, t=4, r=3),
     "compact-attention": compact(),
 }
+
+
+def name_of(design: Design) -> str:
+    """Return the zoo's name of `design`, or one made of its depth where the zoo has none."""
+    named = (name for name, architecture in ARCHITECTURES.items() if architecture.design == design)
+    return next(named, f"attention-{design.trunk_depth}")

@@ -1,0 +1,50 @@
+"""State-dict layouts of RAN implementations, one a file: how its keys and shapes tell the network, and our keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+__all__ = ["LAYOUTS", "Layout", "Reading", "Shapes"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a layout reads from keys and shapes.
+
+    `build` returns the network, `key_of` names one of its state-dict keys as the layout spells it, `is_dead` tells
+    keys that the layout stores but never uses.
+    """
+
+    architecture: str
+    num_classes: int
+    input_size: tuple[int, int]
+    build: Callable[[], nn.Module]
+    key_of: Callable[[str], str]
+    is_dead: Callable[[str], bool]
+
+
+class Layout(Protocol):
+    """A module of this package."""
+
+    NAME: str
+
+    def read(self, shapes: Shapes) -> Reading | None:
+        """Return what keys and shapes say if they have this layout's structure, even with some keys missing."""
+        ...
+
+    def typical(self) -> Reading:
+        """Return the reading of the best-known network of this layout, to name differences against."""
+        ...
+
+
+LAYOUTS = {
+    "ran-deploy": "ran_deploy.models.layouts.native",
+    "authors": "ran_deploy.models.layouts.authors",
+    "tengshaofeng": "ran_deploy.models.layouts.tengshaofeng",
+}

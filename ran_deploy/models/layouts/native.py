@@ -1,0 +1,58 @@
+"""This project's own layout: the state dict of `ran_deploy.models.network`."""
+
+from __future__ import annotations
+
+from ran_deploy.models.design import Design, Stage, Stem
+from ran_deploy.models.layouts import Reading, Shapes
+from ran_deploy.models.layouts.keys import count
+from ran_deploy.models.network import build_network
+from ran_deploy.models.zoo import ARCHITECTURES, name_of
+
+NAME = "ran-deploy"
+STEMS = {7: Stem.CONV7_POOL3, 5: Stem.CONV5_STRIDE2, 3: Stem.CONV3}
+
+
+def read(shapes: Shapes) -> Reading | None:
+    stem, classifier = shapes.get("stem.0.weight"), shapes.get("classifier.weight")
+    if stem is None or classifier is None or stem[-1] not in STEMS:
+        return None
+    number = count(shapes, r"stages\.(\d+)\.")
+    stages = tuple(_stage(shapes, index) for index in range(number))
+    module = next((f"stages.{i}.1." for i, stage in enumerate(stages) if stage.modules), "")
+    design = Design(
+        stem=STEMS[stem[-1]],
+        stem_width=stem[0],
+        stages=stages,
+        p=count(shapes, rf"{module}pre\.(\d+)\.") or 1,
+        t=count(shapes, rf"{module}trunk\.(\d+)\.") or 2,
+        r=count(shapes, rf"{module}mask\.bottom\.(\d+)\.") // 2 or 1,
+    )
+    return _reading(design, classifier[0])
+
+
+def typical() -> Reading:
+    return _reading(ARCHITECTURES["attention-56"].design, 1000)
+
+
+def _stage(shapes: Shapes, index: int) -> Stage:
+    stage = rf"stages\.{index}\."
+    modules = count(shapes, stage + r"(\d+)\.trunk\.")
+    return Stage(
+        width=shapes.get(f"stages.{index}.0.conv3.weight", (0,))[0],
+        stride=1 if index == 0 else 2,
+        modules=modules,
+        mask_depth=1 + count(shapes, stage + r"1\.mask\.down\.(\d+)\.") if modules else 0,
+        closing_units=count(shapes, stage + r"(\d+)\.") - modules - 1,
+    )
+
+
+def _reading(design: Design, num_classes: int) -> Reading:
+    side = 224 if design.stem is Stem.CONV7_POOL3 else 32
+    return Reading(
+        architecture=name_of(design),
+        num_classes=num_classes,
+        input_size=(side, side),
+        build=lambda: build_network(design, num_classes),
+        key_of=lambda key: key,
+        is_dead=lambda key: False,
+    )

@@ -1,0 +1,141 @@
+"""Reading a checkpoint file into a flat state dict, without running any code in it."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ran_deploy.errors import CheckpointError
+
+# Where training scripts keep the weights; earlier ones win, so averaged weights are taken when both are there.
+CONTAINERS = (
+    "ema",
+    "ema_state_dict",
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "params",
+    "weights",
+)
+PREFIXES = ("module.", "model.", "backbone.", "feat_net.", "net.", "_orig_mod.")
+# Plain values that training scripts save beside the weights; none of them can run code when it is rebuilt.
+HARMLESS = [argparse.Namespace, np.dtype, np.ndarray, type(np.dtype("f8")), type(np.dtype("f4")), type(np.dtype("i8"))]
+HARMLESS += [pathlib.PosixPath, pathlib.PurePosixPath]
+
+
+@dataclass(frozen=True)
+class State:
+    """The tensors of a checkpoint by key, its string metadata, and what was unwrapped on the way."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_state(path: Path) -> State:
+    """Return the state dict that `path` (.pt .pth .pkl .tar .safetensors, told by content) holds.
+
+    Raises: CheckpointError if it cannot be read, would run code, or holds no tensors.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"Checkpoint {path} {what}; expected a .pt, .pth, .pkl, .tar or .safetensors file.")
+    content, metadata = (_read_safetensors if _is_safetensors(path) else _read_torch)(path)
+    found, notes = _unwrap_containers(content)
+    tensors = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(
+            f"Checkpoint {path} holds no tensors (its keys: {_listed(found)}). Save model.state_dict() and export that."
+        )
+    tensors, stripped = _strip_prefixes(tensors)
+    return State(tensors, metadata, (*notes, *stripped))
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(9)
+    return path.suffix == ".safetensors" or (len(head) == 9 and head[8:] == b"{" and head[7] == 0)
+
+
+def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as exc:
+        raise CheckpointError(f"Cannot read {path} as safetensors ({_one_line(exc)}). Copy or save it again.") from exc
+
+
+def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
+    try:
+        with torch.serialization.safe_globals([*HARMLESS, _numpy_scalar()]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as exc:
+        cause = _one_line(exc)
+        if "GLOBAL" in cause or "Unsupported" in cause:
+            raise CheckpointError(
+                f"Checkpoint {path} holds Python objects, not only tensors, and was refused, as loading them runs their "
+                f"code ({_refused(cause)}). Save model.state_dict() with torch.save and export that."
+            ) from exc
+        raise CheckpointError(f"{path} is not a PyTorch checkpoint ({cause}); expected torch.save's output.") from exc
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as exc:
+        raise CheckpointError(f"Checkpoint {path} is damaged ({_one_line(exc)}). Copy or save it again.") from exc
+    if not isinstance(content, Mapping):
+        kind = type(content).__name__
+        raise CheckpointError(f"Checkpoint {path} holds a {kind}; expected a state dict. Save model.state_dict().")
+    return content, _string_metadata(content)
+
+
+def _numpy_scalar() -> Any:
+    """Return what pickles NumPy scalars, under the name this NumPy gives it."""
+    return (getattr(np, "_core", None) or np.core).multiarray.scalar
+
+
+def _string_metadata(content: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): value for key, value in content.items() if isinstance(value, str)}
+
+
+def _unwrap_containers(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    notes = []
+    while inner := next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None):
+        content = content[inner]
+        notes.append(f"weights taken from its {inner!r} entry")
+    return content, notes
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Remove wrappers' prefixes while most keys carry one; what stands outside the wrapper is left out."""
+    notes = []
+    while prefix := next((p for p in PREFIXES if 2 * sum(key.startswith(p) for key in tensors) > len(tensors)), None):
+        outside = [key for key in tensors if not key.startswith(prefix)]
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        notes.append(f"prefix {prefix!r} removed" + (f", {_listed(outside)} left out" if outside else ""))
+    return tensors, notes
+
+
+def _refused(cause: str) -> str:
+    marker = "GLOBAL "
+    return cause.split(marker, 1)[1].split(" ", 1)[0] if marker in cause else cause.split(".", 1)[0]
+
+
+def _one_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())[:200] or type(exc).__name__
+
+
+def _listed(keys: Any, most: int = 4) -> str:
+    names = [str(key) for key in keys]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"
