@@ -77,7 +77,8 @@ def relative_difference(model: ir.Model, reference: ir.Model, batch: int) -> flo
 
 def random_array(value: ir.Value, batch: int) -> np.ndarray:
     """Return reproducible contents for a graph input: standard normal, or all byte values."""
-    assert value.shape is not None and value.dtype is not None
+    assert value.shape is not None
+    assert value.dtype is not None
     shape = [n if isinstance(n, int) else batch for n in value.shape]
     rng = np.random.default_rng(batch)
     if value.dtype == ir.DataType.UINT8:

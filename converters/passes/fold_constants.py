@@ -12,6 +12,8 @@ from ran_deploy.converters.graph import add_constant, array_of
 NOT_FOLDED = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"})
 NOT_FOLDED |= {"Multinomial", "Dropout", "QuantizeLinear", "DequantizeLinear"}
 
+SUBGRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
 
 def fold_constants(model: ir.Model) -> int:
     """Replace every node of the standard operators whose inputs are all constant by its value.
@@ -35,15 +37,8 @@ def is_foldable(node: ir.Node) -> bool:
         and len(node.outputs) == 1
         and not node.outputs[0].is_graph_output()
         and all(value is None or array_of(value) is not None for value in node.inputs)
-        and not any(
-            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in attributes(node)
-        )
+        and all(attribute.type not in SUBGRAPHS for attribute in node.attributes.values())
     )
-
-
-def attributes(node: ir.Node) -> list[ir.Attr]:
-    """Return the node's attributes."""
-    return list(node.attributes.values())
 
 
 def fold(model: ir.Model, node: ir.Node) -> None:

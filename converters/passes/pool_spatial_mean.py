@@ -38,7 +38,8 @@ def is_spatial(node: ir.Node) -> bool:
 def become_pool(graph: ir.Graph, mean: ir.Node) -> None:
     """Put GlobalAveragePool and, for a mean without kept axes, Flatten in the place of `mean`."""
     data, output = mean.inputs[0], mean.outputs[0]
-    assert data is not None and data.shape is not None
+    assert data is not None
+    assert data.shape is not None
     tags = {MODULE: module_of(mean)}
     pool = ir.node("GlobalAveragePool", [data], name=mean.name, metadata_props=dict(tags))
     nodes, result = [pool], pool.outputs[0]

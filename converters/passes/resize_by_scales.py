@@ -57,11 +57,10 @@ def constant_scales(node: ir.Node) -> np.ndarray | None:
     if source is None or target is None or policy != "stretch" or mode == "tf_crop_and_resize":
         return None
     pairs = list(zip(source, target, strict=True))
+    exact = all(float(np.float32(b / a)) == b / a for a, b in pairs)
     if mode == "align_corners":  # sample points follow from the two sizes alone
         scales = [np.float32((b + 0.5) / a) for a, b in pairs]
-    elif node.attributes.get_string("mode", "nearest") == "nearest" and any(
-        np.float32(b / a) != b / a for a, b in pairs
-    ):
+    elif node.attributes.get_string("mode", "nearest") == "nearest" and not exact:
         return None  # a rounded scale can pick the neighbour
     else:
         scales = [rounded_up(b / a) for a, b in pairs]

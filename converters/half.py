@@ -1,0 +1,222 @@
+"""Lower the float part of a graph to FP16, Q/DQ scales included; what int8 holds stays int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+from ran_deploy.converters.graph import (
+    RANGE,
+    add_constant,
+    array_of,
+    check,
+    insert_after,
+    module_of,
+    require_array,
+    unused_name,
+)
+from ran_deploy.converters.prologue import PROLOGUE
+from ran_deploy.converters.quantize import quantize
+
+from ran_deploy.errors import ConversionError
+
+__all__ = ["lower_to_fp16"]
+
+FP16_MAX = 65504.0
+FP16_SMALLEST_NORMAL = 2.0**-14  # below, precision fades and GPUs may flush to zero
+QDQ = ("QuantizeLinear", "DequantizeLinear")
+QDQ_OPSET = 19  # the first whose QuantizeLinear takes FP16 scales
+# Operators whose definition changed between opsets 18 and 19 only by what they additionally accept.
+UNCHANGED_IN_19 = frozenset(
+    {
+        "Add",
+        "AveragePool",
+        "BatchNormalization",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "DequantizeLinear",
+        "Flatten",
+        "Gemm",
+        "GlobalAveragePool",
+        "Identity",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "QuantizeLinear",
+        "ReduceMean",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "Sigmoid",
+        "Softmax",
+        "Sub",
+        "Transpose",
+    }
+)
+
+
+def lower_to_fp16(model: ir.Model) -> ir.Model:
+    """Return a copy of a float32 graph, or of an s8 Q/DQ graph with a float32 rest, with FP16 in place of float32.
+
+    Inputs and outputs keep their types. The prologue's pixel arithmetic stays float32, as do Resize scales, which ONNX
+    defines as float32. BatchNormalization gets mean 0 and variance 1, as small variances are lost in FP16. A graph
+    with Q/DQ becomes opset 19.
+    Raises: ConversionError for weights or calibrated ranges beyond 65504, and for operators not known in opset 19.
+    """
+    refuse_wide_ranges(model.graph)
+    model = model.clone()
+    graph = model.graph
+    for node in list(graph):
+        if is_lowered(node):
+            lower_parameters(graph, node)
+    halve_activations(graph)
+    common_passes.RemoveUnusedNodesPass()(model)
+    if any(node.op_type in QDQ for node in graph):
+        raise_opset(model)
+    check(model)
+    return model
+
+
+def refuse_wide_ranges(graph: ir.Graph) -> None:
+    """Raise ConversionError if calibration saw values that FP16 does not have."""
+    for node in graph:
+        for output in node.outputs:
+            limit = float(output.metadata_props.get(RANGE, "0"))
+            if limit > FP16_MAX:
+                raise ConversionError(
+                    f"Tensor {output.name!r} reaches {limit:.3g}; FP16 ends at {FP16_MAX:.0f}. Use --precision fp32."
+                )
+
+
+def is_lowered(node: ir.Node) -> bool:
+    """Return whether a node computes in FP16 afterwards: all but the prologue's."""
+    return module_of(node) != PROLOGUE
+
+
+def lower_parameters(graph: ir.Graph, node: ir.Node) -> None:
+    """Give one node FP16 constants and, for Cast, an FP16 target."""
+    if node.op_type == "BatchNormalization":
+        set_unit_variance(graph, node)
+    elif node.op_type == "DequantizeLinear" and array_of(node.inputs[0]) is not None:
+        raise_weight_scales(graph, node)
+    elif node.op_type == "Cast" and node.attributes.get_int("to") == ir.DataType.FLOAT:
+        node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT16)
+    for i, value in enumerate(node.inputs):
+        array = array_of(value)
+        if value is None or array is None or array.dtype != np.float32 or keeps_float32(node, i):
+            continue
+        if node.op_type in QDQ:
+            array = np.maximum(array, np.float32(FP16_SMALLEST_NORMAL))
+        node.replace_input_with(i, half_constant(graph, value, array))
+
+
+def keeps_float32(node: ir.Node, index: int) -> bool:
+    """Return whether ONNX wants float32 at this input whatever the data's type is."""
+    return node.op_type == "Resize" and index == 2
+
+
+def half_constant(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> ir.Value:
+    """Return `array` as an FP16 initializer, made once for each `value`."""
+    name = f"{value.name}_fp16"
+    if name not in graph.initializers:
+        largest = float(np.abs(array).max(initial=0))
+        if not largest <= FP16_MAX:
+            raise ConversionError(
+                f"Weight {value.name!r} reaches {largest:.3g}; FP16 ends at {FP16_MAX:.0f}. Use --precision fp32."
+            )
+        add_constant(graph, name, array.astype(np.float16))
+    return graph.initializers[name]
+
+
+def set_unit_variance(graph: ir.Graph, node: ir.Node) -> None:
+    """Write a BatchNormalization as gamma' * x + beta': mean 0, variance 1, epsilon 0."""
+    arrays = [array_of(value) for value in node.inputs[1:5]]
+    if any(array is None for array in arrays):
+        return
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
+    gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in arrays)
+    factor = gamma / np.sqrt(variance + epsilon)
+    zeros, ones = np.zeros(factor.shape, np.float32), np.ones(factor.shape, np.float32)
+    values = (factor.astype(np.float32), (beta - mean * factor).astype(np.float32), zeros, ones)
+    for i, (suffix, array) in enumerate(zip(("factor", "shift", "mean", "variance"), values, strict=True), start=1):
+        node.replace_input_with(i, add_constant(graph, f"{node.outputs[0].name}_{suffix}", array))
+    node.attributes["epsilon"] = ir.AttrFloat32("epsilon", 0.0)
+
+
+def raise_weight_scales(graph: ir.Graph, node: ir.Node) -> None:
+    """Quantise anew the int8 weights of channels whose scale FP16 holds only as a subnormal number.
+
+    Their weights move by at most 2**-15; clamping the scale alone would make them larger.
+    """
+    stored, scale = require_array(node.inputs[0]), require_array(node.inputs[1])
+    raised = np.maximum(scale, np.float32(FP16_SMALLEST_NORMAL))
+    if np.array_equal(raised, scale):
+        return
+    axis = node.attributes.get_int("axis", 1)
+    weights = stored.astype(np.float64) * scale.reshape([-1 if i == axis else 1 for i in range(stored.ndim)])
+    name = node.outputs[0].name
+    node.replace_input_with(0, add_constant(graph, f"{name}_raised", quantize(weights, raised, axis)))
+    node.replace_input_with(1, add_constant(graph, f"{name}_raised_scale", raised))
+
+
+def halve_activations(graph: ir.Graph) -> None:
+    """Make the float32 tensors of lowered nodes FP16, with a Cast wherever float32 enters or leaves."""
+    casts: dict[ir.Value, ir.Value] = {}
+    for node in list(graph):
+        if not is_lowered(node):
+            continue
+        for i, value in float_inputs(node):
+            if value.producer() is None or not is_lowered(value.producer()):
+                if value not in casts:
+                    casts[value] = cast_to_half(graph, value)
+                node.replace_input_with(i, casts[value])
+        for output in node.outputs:
+            if output.dtype == ir.DataType.FLOAT:
+                output.type = ir.TensorType(ir.DataType.FLOAT16)
+    for i, output in enumerate(graph.outputs):
+        if output.dtype == ir.DataType.FLOAT16:
+            graph.outputs[i] = cast_to_float(graph, output)
+
+
+def float_inputs(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
+    """Yield index and tensor of the float32 activations a node reads."""
+    for i, value in enumerate(node.inputs):
+        if value is not None and not value.is_initializer() and value.dtype == ir.DataType.FLOAT:
+            yield i, value
+
+
+def cast_to_half(graph: ir.Graph, value: ir.Value) -> ir.Value:
+    """Put a Cast to FP16 behind `value` and return its output."""
+    half = ir.Value(
+        name=unused_name(graph, f"{value.name}_fp16"), shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16)
+    )
+    node = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, outputs=[half], name=f"{value.name}/Cast")
+    insert_after(value, graph, [node])
+    return half
+
+
+def cast_to_float(graph: ir.Graph, output: ir.Value) -> ir.Value:
+    """Put a Cast to float32 behind a graph output and return its output, which takes over the name."""
+    name = output.name
+    output.name = unused_name(graph, f"{name}_fp16")
+    full = ir.Value(name=name, shape=output.shape, type=ir.TensorType(ir.DataType.FLOAT))
+    insert_after(
+        output, graph, [ir.node("Cast", [output], {"to": ir.DataType.FLOAT}, outputs=[full], name=f"{name}/Cast")]
+    )
+    return full
+
+
+def raise_opset(model: ir.Model) -> None:
+    """Declare opset 19. Raises: ConversionError if an operator is not known to mean the same there."""
+    unknown = sorted({node.op_type for node in model.graph} - UNCHANGED_IN_19)
+    if unknown:
+        raise ConversionError(
+            f"The graph has {', '.join(unknown)}, not checked for opset {QDQ_OPSET} yet. Use --precision fp32 or int8 "
+            "for another backend."
+        )
+    model.opset_imports[""] = max(QDQ_OPSET, model.opset_imports[""])
+    model.graph.opset_imports[""] = model.opset_imports[""]

@@ -1,0 +1,71 @@
+"""Which tensors provably hold no negative value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+from ran_deploy.converters.graph import array_of
+
+__all__ = ["find_non_negative"]
+
+Known = Callable[[ir.Value | None], bool]
+
+
+def find_non_negative(graph: ir.Graph) -> set[ir.Value]:
+    """Return the tensors that cannot hold a negative value, whatever the image.
+
+    NaN aside: it cannot come out of finite weights and images. A tensor not in the set may still never be negative.
+    """
+    found: set[ir.Value] = {value for value in graph.inputs if is_unsigned(value)}
+
+    def known(value: ir.Value | None) -> bool:
+        array = array_of(value)
+        return value in found if array is None else bool((array >= 0).all())
+
+    for node in graph:
+        if node.domain == "" and (rule := RULES.get(node.op_type)) is not None and rule(node, known):
+            found.add(node.outputs[0])
+    return found
+
+
+def is_unsigned(value: ir.Value) -> bool:
+    """Return whether the tensor's type has no negative numbers."""
+    return value.dtype in (ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64)
+
+
+def always(_: ir.Node, __: Known) -> bool:
+    """The operator itself sees to it."""
+    return True
+
+
+def if_first_input(node: ir.Node, known: Known) -> bool:
+    """Selections and averages of the first input."""
+    return known(node.inputs[0])
+
+
+def if_all_inputs(node: ir.Node, known: Known) -> bool:
+    """Sums and products."""
+    return all(known(value) for value in node.inputs)
+
+
+def if_not_cubic(node: ir.Node, known: Known) -> bool:
+    """Nearest and linear interpolation average; cubic has negative weights."""
+    return node.attributes.get_string("mode", "nearest") != "cubic" and known(node.inputs[0])
+
+
+RULES: dict[str, Callable[[ir.Node, Known], bool]] = {
+    "Relu": always,
+    "Sigmoid": always,
+    "Add": if_all_inputs,
+    "Mul": if_all_inputs,
+    "MaxPool": if_first_input,
+    "GlobalAveragePool": if_first_input,
+    "Flatten": if_first_input,
+    "Reshape": if_first_input,
+    "Transpose": if_first_input,
+    "Cast": if_first_input,
+    "QuantizeLinear": if_first_input,
+    "DequantizeLinear": if_first_input,
+    "Resize": if_not_cubic,
+}
