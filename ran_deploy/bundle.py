@@ -1,0 +1,208 @@
+"""Bundles: one immutable folder, or one zip, with a manifest that vouches for every other file.
+
+`manifest.sha256` vouches for the manifest itself; its value is the bundle's digest. Nothing is handed out before its
+sha256 has been compared, as an engine is executable code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from ran_deploy.errors import BundleError, OutputError
+from ran_deploy.manifest import FileRecord, Manifest, manifest_from_json, manifest_to_json
+
+__all__ = ["Bundle", "check_output", "open_bundle", "sha256_of", "write_bundle"]
+
+MANIFEST = "manifest.json"
+MANIFEST_DIGEST = "manifest.sha256"
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the hexadecimal SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class _Files(Protocol):
+    def read(self, name: str) -> bytes: ...
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> bytes:
+        # Opened for each file: a bundle may be read from several threads, and holds few files.
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(name)
+
+
+class Bundle:
+    """An opened bundle; see `open_bundle`."""
+
+    def __init__(self, path: Path, files: _Files, manifest: Manifest, digest: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.digest = digest
+        self._files = files
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.manifest.files
+
+    def read(self, name: str) -> bytes:
+        """Return the verified content of one file. Raises: BundleError if it is missing or was changed."""
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise BundleError(f"Bundle {self.path} has no {name}; it holds {', '.join(self.manifest.files)}.")
+        data = _read(self._files, name, self.path)
+        if len(data) != record.size_bytes or sha256_of(data) != record.sha256:
+            raise BundleError(
+                f"Bundle {self.path}: {name} was changed after export ({len(data)} bytes, its sha256 differs from the "
+                f"manifest's). Do not use it: copy or export the bundle again."
+            )
+        return data
+
+    def verify(self) -> None:
+        """Read and check every file. Raises: BundleError for the first that is missing or was changed."""
+        for name in self.manifest.files:
+            self.read(name)
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a folder NAME.ran or a file NAME.ran.zip: check schema and manifest, nothing else yet.
+
+    Raises: BundleError if there is no bundle, or its manifest is damaged or needs a newer reader.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BundleError(f"Bundle {path} does not exist; make one with ran-export.")
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise BundleError(f"{path} is no bundle: neither a folder nor a zip file. Make one with ran-export.")
+    files: _Files = _Folder(path) if path.is_dir() else _Zip(path)
+    data = _read(files, MANIFEST, path)
+    digest = sha256_of(data)
+    if _read(files, MANIFEST_DIGEST, path).decode("ascii", "replace").strip() != digest:
+        manifest_from_json(data, f"Bundle {path}")  # a clearer message, if it is no manifest at all
+        raise BundleError(
+            f"Bundle {path}: {MANIFEST} was changed after export (its sha256 differs from {MANIFEST_DIGEST}). "
+            f"Do not use it: copy or export the bundle again."
+        )
+    manifest = manifest_from_json(data, f"Bundle {path}")
+    for name in manifest.files:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise BundleError(f"Bundle {path}: its manifest names {name!r}, outside the bundle. Do not use it.")
+    return Bundle(path, files, manifest, digest)
+
+
+def _read(files: _Files, name: str, path: Path) -> bytes:
+    try:
+        return files.read(name)
+    except (FileNotFoundError, NotADirectoryError, KeyError) as exc:
+        raise BundleError(f"Bundle {path} is incomplete: {name} is missing. Copy or export it again.") from exc
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as exc:
+        raise BundleError(f"Bundle {path}: {name} cannot be read ({exc}). Copy or export it again.") from exc
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError now if a bundle could not be written to `path` later."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} already exists and bundles never change; choose another name or add --overwrite.")
+    parent = path.resolve().parent
+    if not parent.is_dir():
+        raise OutputError(f"Cannot write {path}: folder {parent} does not exist. Create it first.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"Cannot write {path}: no permission to write in {parent}.")
+
+
+def write_bundle(
+    path: Path, manifest: Manifest, files: Mapping[str, bytes], *, pack: bool = False, overwrite: bool = False
+) -> Manifest:
+    """Write the files and their manifest beside `path`, then rename: `path` is whole or not there at all.
+
+    Returns the manifest as written, with digests and sizes. Raises: OutputError if that is impossible.
+    """
+    check_output(path, overwrite=overwrite)
+    records = {name: FileRecord(sha256=sha256_of(data), size_bytes=len(data)) for name, data in files.items()}
+    manifest = replace(manifest, files=records)
+    encoded = manifest_to_json(manifest)
+    # The manifest comes last: a reader that meets a half-copied folder finds it incomplete.
+    content = {**files, MANIFEST_DIGEST: (sha256_of(encoded) + "\n").encode(), MANIFEST: encoded}
+    _remove_leftovers(path)
+    partial = path.resolve().with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        (_write_zip if pack else _write_folder)(partial, content)
+        _rename(partial, path)
+    except OSError as exc:
+        raise OutputError(f"Cannot write {path} ({exc.strerror or exc}). Free space or choose another place.") from exc
+    finally:
+        _remove(partial)
+    return manifest
+
+
+def _write_folder(path: Path, content: Mapping[str, bytes]) -> None:
+    path.mkdir()
+    for name, data in content.items():
+        target = path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _write_zip(path: Path, content: Mapping[str, bytes]) -> None:
+    with path.open("wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in content.items():
+                archive.writestr(zipfile.ZipInfo(name), data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rename(partial: Path, path: Path) -> None:
+    if path.exists():
+        previous = partial.with_name(partial.name + "-previous")
+        path.rename(previous)
+        partial.rename(path)
+        _remove(previous)
+    else:
+        partial.rename(path)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a killed export left beside `path`; one that still runs is left alone."""
+    for leftover in path.resolve().parent.glob(f".{path.name}.partial-*"):
+        pid = leftover.name.rpartition("-")[2]
+        if not (pid.isdigit() and _is_running(int(pid))):
+            _remove(leftover)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.errors import BundleError, OutputError
+from ran_deploy.manifest import (
+    SCHEMA_VERSION,
+    BatchProfile,
+    CheckpointRecord,
+    GoldenRecord,
+    Manifest,
+    Task,
+    manifest_to_json,
+)
+from ran_deploy.precision import Precision
+from ran_deploy.preprocessing import Preprocessing
+
+FILES = {"model.onnx": b"graph" * 100, "engines/openvino.plan": bytes(range(256)), "golden.npz": b"x"}
+
+
+def manifest(**changes) -> Manifest:
+    values = {
+        "name": "sorter",
+        "task": Task.CLASSIFICATION,
+        "architecture": "attention-56",
+        "num_classes": 10,
+        "labels": None,
+        "preprocessing": Preprocessing(crop=(31, 33), resize=40),
+        "preprocessing_source": "test",
+        "precision": Precision.INT8,
+        "kept_in_float": {},
+        "checkpoint": CheckpointRecord(file_name="x.pth", sha256="0", layout="authors", parameters=1),
+        "calibration": None,
+        "golden": GoldenRecord(inputs=32, source="synthetic"),
+        "dialects": {},
+        "engines": (),
+        "batch": BatchProfile(),
+        "tools": {},
+        "files": {},
+        "created": "2026-01-01T00:00:00Z",
+    }
+    return Manifest(**{**values, **changes})
+
+
+@pytest.fixture(params=[False, True], ids=["folder", "zip"])
+def bundle_path(request, tmp_path):
+    path = tmp_path / ("sorter.ran.zip" if request.param else "sorter.ran")
+    write_bundle(path, manifest(), FILES, pack=request.param)
+    return path
+
+
+def flip(path: Path, name: str, position: int) -> None:
+    """Flip one bit of one file, also inside a zip, without telling the zip's own checksum."""
+    if path.is_dir():
+        target = path / name
+        data = bytearray(target.read_bytes())
+        data[position] ^= 1
+        target.write_bytes(data)
+        return
+    with zipfile.ZipFile(path) as archive:
+        content = {n: bytearray(archive.read(n)) for n in archive.namelist()}
+    content[name][position] ^= 1
+    with zipfile.ZipFile(path, "w") as archive:
+        for n, data in content.items():
+            archive.writestr(n, bytes(data))
+
+
+def test_what_is_written_is_read_back(bundle_path):
+    bundle = open_bundle(bundle_path)
+    assert {name: bundle.read(name) for name in FILES} == FILES
+    assert bundle.manifest.preprocessing == Preprocessing(crop=(31, 33), resize=40)
+    assert list(bundle_path.parent.iterdir()) == [bundle_path]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_refused_before_the_file_is_handed_out(bundle_path, name):
+    flip(bundle_path, name, -1)
+    bundle = open_bundle(bundle_path)
+    with pytest.raises(BundleError, match=rf"{name} was changed after export"):
+        bundle.read(name)
+    with pytest.raises(BundleError, match="changed"):
+        bundle.verify()
+
+
+@pytest.mark.parametrize("position", range(0, 1300, 150))
+def test_a_flipped_bit_in_the_manifest_is_refused(bundle_path, position):
+    flip(bundle_path, "manifest.json", position)
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        open_bundle(bundle_path)
+
+
+def test_a_flipped_bit_in_the_manifest_digest_is_refused(bundle_path):
+    flip(bundle_path, "manifest.sha256", 3)
+    with pytest.raises(BundleError, match=r"manifest\.json was changed"):
+        open_bundle(bundle_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "model.onnx"])
+def test_a_missing_file_makes_the_bundle_incomplete(tmp_path, name):
+    path = tmp_path / "sorter.ran"
+    write_bundle(path, manifest(), FILES)
+    (path / name).unlink()
+    with pytest.raises(BundleError, match=f"incomplete: {name} is missing"):
+        open_bundle(path).verify()
+
+
+def test_a_newer_schema_asks_for_an_upgrade(tmp_path):
+    path = tmp_path / "sorter.ran"
+    write_bundle(path, manifest(min_reader_version=SCHEMA_VERSION + 1), FILES)
+    with pytest.raises(BundleError, match="Upgrade"):
+        open_bundle(path)
+
+
+def test_a_truncated_zip_is_refused(tmp_path):
+    path = tmp_path / "sorter.ran.zip"
+    write_bundle(path, manifest(), FILES, pack=True)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(BundleError, match="no bundle"):
+        open_bundle(path)
+
+
+def test_names_outside_the_bundle_are_refused(tmp_path):
+    path = tmp_path / "sorter.ran"
+    write_bundle(path, manifest(), FILES)
+    outside = manifest(files={"../../etc/passwd": open_bundle(path).manifest.files["golden.npz"]})
+    data = manifest_to_json(outside)
+    (path / "manifest.json").write_bytes(data)
+    (path / "manifest.sha256").write_text(hashlib.sha256(data).hexdigest())
+    with pytest.raises(BundleError, match="outside the bundle"):
+        open_bundle(path)
+
+
+def test_an_existing_bundle_is_kept_unless_overwriting(tmp_path):
+    path = tmp_path / "sorter.ran"
+    write_bundle(path, manifest(), FILES)
+    with pytest.raises(OutputError, match="already exists"):
+        write_bundle(path, manifest(name="other"), FILES)
+    assert open_bundle(path).manifest.name == "sorter"
+    write_bundle(path, manifest(name="other"), FILES, overwrite=True)
+    assert open_bundle(path).manifest.name == "other"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_output_folder_is_said(tmp_path):
+    with pytest.raises(OutputError, match="does not exist"):
+        write_bundle(tmp_path / "nowhere" / "sorter.ran", manifest(), FILES)
+
+
+WRITER = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_bundle, pathlib
+from ran_deploy.bundle import write_bundle
+files = {{f"part{{i}}": bytes(2**20) for i in range(60)}}
+print("writing", flush=True)
+write_bundle(pathlib.Path({path!r}), test_bundle.manifest(), files)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3])
+def test_a_killed_writer_leaves_no_bundle_or_a_whole_one(tmp_path, delay):
+    path = tmp_path / "sorter.ran"
+    code = WRITER.format(tests=str(Path(__file__).parent), path=str(path))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    try:
+        process.wait(timeout=delay)
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    process.stdout.close()
+    if path.exists():
+        open_bundle(path).verify()
+    write_bundle(path, manifest(), FILES, overwrite=True)
+    assert list(tmp_path.iterdir()) == [path], "what a killed writer left is removed by the next one"
