@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "ConversionError",
     "DatasetError",
+    "DeviceError",
     "EngineMismatchError",
     "InputError",
     "OutputError",
@@ -56,6 +57,10 @@ class BuildError(RanDeployError):
 
 class BackendUnavailableError(RanDeployError):
     """A backend's package, library or device is missing here."""
+
+
+class DeviceError(RanDeployError):
+    """A GPU call failed: out of memory, a lost device."""
 
 
 class BundleError(RanDeployError):

@@ -45,7 +45,9 @@ def infer_checked(runner: Runner, feeds: Mapping[str, np.ndarray]) -> dict[str, 
         array = feeds[spec.name]
         if array.dtype.name != spec.dtype:
             raise ShapeError(f"Input {spec.name!r} has type {array.dtype.name}; this engine accepts {spec.dtype}.")
-        fits = array.ndim == len(spec.shape) and all(n in (None, m) for n, m in zip(spec.shape, array.shape, strict=True))
+        fits = array.ndim == len(spec.shape) and all(
+            n in (None, m) for n, m in zip(spec.shape, array.shape, strict=True)
+        )
         if not fits or array.shape[0] == 0:
             accepted = ", ".join("N" if n is None else str(n) for n in spec.shape)
             raise ShapeError(f"Input {spec.name!r} has shape {array.shape}; this engine accepts ({accepted}).")

@@ -1,0 +1,78 @@
+"""Runners: a loaded engine of each vendor, one vendor a file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Protocol
+
+from ran_deploy.runtime.runner import Runner
+
+from ran_deploy.errors import BackendUnavailableError, ConfigError
+
+__all__ = ["RUNNERS", "available_backends", "fingerprint", "misfits", "open_runner", "unavailable_reason"]
+
+RUNNERS = {
+    "openvino": "ran_deploy.runtime.backends.ov:OpenVinoRunner",
+    "onnxruntime": "ran_deploy.runtime.backends.ort:OrtRunner",
+    "tensorrt": "ran_deploy.runtime.backends.trt:TensorRtRunner",
+    "tensorrt-rtx": "ran_deploy.runtime.backends.trt:TensorRtRtxRunner",
+}
+
+
+class RunnerClass(Protocol):
+    """What an entry of RUNNERS names."""
+
+    def __call__(self, engine: bytes, *, threads: int = 0) -> Runner: ...
+
+    def require(self) -> None:
+        """Raises: BackendUnavailableError, in one line, if engines of this backend cannot run here."""
+        ...
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what must agree between the machine that built an engine and the one that loads it."""
+        ...
+
+
+def open_runner(backend: str, engine: bytes, *, threads: int = 0) -> Runner:
+    """Load `engine`, whose digest the caller has checked: an engine is executable code. `threads` 0: all the CPU has.
+
+    Raises: BackendUnavailableError if `backend` cannot run here, EngineMismatchError if this is no engine of it.
+    """
+    return _runner_class(backend)(engine, threads=threads)
+
+
+def fingerprint(backend: str) -> dict[str, str]:
+    """Return what must agree between builder and loader, by readable name. Raises: BackendUnavailableError."""
+    return _runner_class(backend).fingerprint()
+
+
+def misfits(built: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """Return one sentence for each part of `built` that differs `here`; none means that the engine fits."""
+    return [
+        f"{part} is {here.get(part, 'unknown')} here; the engine was built for {value}"
+        for part, value in built.items()
+        if here.get(part) != value
+    ]
+
+
+def unavailable_reason(backend: str) -> str | None:
+    """Return None if `backend` can run here, else why not, in one line. It imports the vendor's package."""
+    try:
+        _runner_class(backend).require()
+    except BackendUnavailableError as exc:
+        return str(exc)
+    return None
+
+
+def available_backends() -> dict[str, str | None]:
+    """Return `unavailable_reason` of every backend."""
+    return {backend: unavailable_reason(backend) for backend in RUNNERS}
+
+
+def _runner_class(backend: str) -> RunnerClass:
+    if backend not in RUNNERS:
+        raise ConfigError(f"Unknown backend {backend!r}; choose one of {', '.join(RUNNERS)}.")
+    module, name = RUNNERS[backend].split(":")
+    runner_class: RunnerClass = getattr(importlib.import_module(module), name)
+    return runner_class

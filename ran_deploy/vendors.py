@@ -1,0 +1,122 @@
+"""The vendors' packages, which builders and runners share: imported on demand, telemetry off, messages in one line.
+
+Importing this module imports none of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import re
+import sys
+from collections import deque
+from types import ModuleType
+from typing import Any
+
+from ran_deploy.errors import BackendUnavailableError
+
+__all__ = ["LogCollector", "import_onnxruntime", "import_openvino", "import_tensorrt", "one_line", "tensorrt_log"]
+
+_log = logging.getLogger(__name__)
+
+INSTALL = {
+    "onnxruntime": "pip install 'ran-deploy[onnxruntime]'",
+    "openvino": "pip install 'ran-deploy[openvino]'",
+    "tensorrt": "JetPack brings it; elsewhere: pip install tensorrt",
+    "tensorrt_rtx": "pip install 'ran-deploy[tensorrt-rtx]'",
+}
+# Lines that say where in the vendor's source a check failed, which helps nobody outside that vendor.
+_SOURCE_LINE = re.compile(r"^(Exception from \S+|Check '.*' failed at \S+):?$")
+
+
+def one_line(error: object, limit: int = 400) -> str:
+    """Return a vendor's message without line breaks and source positions, at most `limit` characters."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    kept = [line for line in lines if line and not _SOURCE_LINE.match(line)] or [line for line in lines if line]
+    text = " ".join(kept) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _import(package: str) -> ModuleType:
+    # RuntimeError and OSError too: a package that is there may fail to load its own shared libraries.
+    try:
+        return importlib.import_module(package)
+    except (ImportError, OSError, RuntimeError) as exc:
+        reason = f"Cannot import {package} ({one_line(exc)}). Install it: {INSTALL[package]}."
+        raise BackendUnavailableError(reason) from exc
+
+
+def import_onnxruntime() -> ModuleType:
+    """Return onnxruntime, its telemetry off. Raises: BackendUnavailableError."""
+    ort = _import("onnxruntime")
+    ort.disable_telemetry_events()
+    ort.set_default_logger_severity(3)  # errors; what matters arrives as an exception
+    return ort
+
+
+def import_openvino() -> ModuleType:
+    """Return openvino, its telemetry off. Raises: BackendUnavailableError."""
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    # `import openvino` sends an event by itself, and no setting stops it; without this package it takes its own stub.
+    telemetry = sys.modules.get("openvino_telemetry")
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        return _import("openvino")
+    finally:
+        del sys.modules["openvino_telemetry"]
+        if telemetry is not None:
+            sys.modules["openvino_telemetry"] = telemetry
+
+
+def import_tensorrt(package: str) -> ModuleType:
+    """Return `tensorrt` or `tensorrt_rtx`. Raises: BackendUnavailableError."""
+    return _import(package)
+
+
+class LogCollector:
+    """Passes TensorRT's log on to `logging` and remembers the last errors, which TensorRT tells nowhere else."""
+
+    def __init__(self) -> None:
+        self.errors: deque[str] = deque(maxlen=8)
+        self.trt_logger: Any = None
+
+    def log(self, level: int, message: str) -> None:
+        """Take one message; `level` is that of `logging`."""
+        if level >= logging.ERROR:
+            self.errors.append(one_line(message))
+        _log.log(level, "%s", message)
+
+    def take_errors(self) -> str:
+        """Return the errors since the last call, the first (the cause) first, and forget them."""
+        text = "; ".join(dict.fromkeys(self.errors))
+        self.errors.clear()
+        return one_line(text) if text else ""
+
+
+@functools.cache  # TensorRT keeps a raw pointer to the first logger it sees: one each process, and never freed
+def tensorrt_log(package: str) -> LogCollector:
+    """Return the log of `package`; its `trt_logger` is what TensorRT's factories take."""
+    trt = import_tensorrt(package)
+    severity = trt.ILogger.Severity
+    levels = {
+        severity.INTERNAL_ERROR: logging.ERROR,
+        severity.ERROR: logging.ERROR,
+        severity.WARNING: logging.WARNING,
+        severity.INFO: logging.DEBUG,  # hundreds of lines a build
+        severity.VERBOSE: logging.NOTSET,
+    }
+    collector = LogCollector()
+
+    class TrtLogger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            level = levels.get(severity, logging.DEBUG)
+            if level:
+                collector.log(level, message)
+
+    collector.trt_logger = TrtLogger()
+    return collector

@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import pytest
+from ran_deploy.converters.builders import BUILDERS
+from ran_deploy.runtime.backends import RUNNERS, available_backends, fingerprint, misfits, open_runner
+
+from ran_deploy.backends import BACKENDS
+from ran_deploy.errors import ConfigError
+
+
+def test_every_backend_has_a_builder_and_a_runner():
+    assert set(RUNNERS) == set(BUILDERS) == set(BACKENDS)
+
+
+def test_an_unknown_backend_is_named():
+    with pytest.raises(ConfigError, match="'onnx'; choose one of openvino"):
+        open_runner("onnx", b"")
+
+
+def test_misfits_says_what_differs_and_nothing_else():
+    built = {"OpenVINO": "2026.4", "platform": "Linux x86_64", "GPU": "Orin"}
+    here = {"OpenVINO": "2026.3", "platform": "Linux x86_64", "driver": "13.0"}
+    assert misfits(built, here) == [
+        "OpenVINO is 2026.3 here; the engine was built for 2026.4",
+        "GPU is unknown here; the engine was built for Orin",
+    ]
+
+
+def test_each_unavailable_backend_has_a_reason_in_one_line():
+    reasons = available_backends()
+    assert list(reasons) == list(RUNNERS)
+    assert all(reason is None or (reason and "\n" not in reason) for reason in reasons.values())
+
+
+def test_a_tensorrt_rtx_fingerprint_needs_no_gpu():
+    package = pytest.importorskip("tensorrt_rtx")
+    assert fingerprint("tensorrt-rtx")["tensorrt_rtx"] == package.__version__
+
+
+def test_importing_runners_and_builders_loads_no_vendor():
+    modules = sorted({entry.split(":")[0] for table in (RUNNERS, BUILDERS) for entry in table.values()})
+    heavy = ["torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda"]
+    code = f"import sys, {', '.join(modules)}\nprint([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_cpu_backend_loads_neither_torch_nor_onnx_nor_telemetry(backend):
+    code = (
+        "import sys\nfrom ran_deploy.runtime.backends import fingerprint, unavailable_reason\n"
+        f"reason = unavailable_reason({backend!r}) or fingerprint({backend!r}) and ''\n"
+        "print(reason or [n for n in ('torch', 'onnx', 'openvino_telemetry') if n in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if result.stdout.startswith("Cannot import"):
+        pytest.skip(result.stdout.strip())
+    assert result.stdout.strip() == "[]"
