@@ -14,24 +14,7 @@ from ran_deploy.errors import BackendUnavailableError, InputError
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "decode_image", "import_cv2", "is_image_path", "read_image"]
 
 IMAGE_SUFFIXES = frozenset(
-    [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
+    {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 MAX_PIXELS = 2**28  # 0.8 GB decoded: beyond any camera, and a small file can claim more to exhaust memory
 

@@ -138,8 +138,8 @@ def _cv2_resized(image: np.ndarray, size: tuple[int, int], interpolation: Interp
     height, width = size
     if height * width > MAX_PIXELS:
         raise InputError(
-            f"An image of {image.shape[1]}x{image.shape[0]} would be resized to {width}x{height}, more than {MAX_PIXELS} "
-            "pixels. Crop it first, or resize with antialias."
+            f"An image of {image.shape[1]}x{image.shape[0]} would be resized to {width}x{height}, more than "
+            f"{MAX_PIXELS} pixels. Crop it first, or resize with antialias."
         )
     cv2 = import_cv2()
     flag = {Interpolation.BILINEAR: cv2.INTER_LINEAR, Interpolation.BICUBIC: cv2.INTER_CUBIC}[interpolation]
@@ -156,7 +156,7 @@ class _Band:
 
 
 def _resampled(pixels: np.ndarray, bands: tuple[_Band, ...], offset: int = 0) -> np.ndarray:
-    """Contract the first axis of uint8 (n, m, 3) with `bands`, whose indices begin at `offset`: uint8 (outputs, m, 3)."""
+    """Contract the first axis with `bands`, whose input 0 is at -`offset`: uint8 (n, m, 3) -> uint8 (outputs, m, 3)."""
     _, m, channels = pixels.shape
     result = np.empty((sum(len(band.weights) for band in bands), m, channels), np.uint8)
     done = 0

@@ -1,0 +1,89 @@
+"""Image folders: splits, classes and what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ran_deploy.datasets import Split, open_dataset
+from ran_deploy.errors import DatasetError, InputError
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_image(path: Path, seed: int = 0) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = noise(5, 7, 3, seed=seed)
+    Image.fromarray(image).save(path)
+    return image
+
+
+def test_a_folder_with_both_splits_gives_the_one_asked_for(tmp_path):
+    write_image(tmp_path / "train" / "cat" / "1.png", 1)
+    write_image(tmp_path / "train" / "dog" / "2.png", 2)
+    expected = write_image(tmp_path / "val" / "dog" / "deep" / "3.png", 3)
+    assert [len(open_dataset(tmp_path, split)) for split in Split] == [2, 1]
+    test = open_dataset(tmp_path, Split.TEST)
+    np.testing.assert_array_equal(test.image(0), expected)
+    assert test.origin(0) == "dog/deep/3.png"
+
+
+def test_a_class_that_only_the_other_split_has_keeps_its_number(tmp_path):
+    write_image(tmp_path / "train" / "cat" / "1.png")
+    write_image(tmp_path / "train" / "dog" / "2.png")
+    write_image(tmp_path / "test" / "dog" / "3.png")
+    test = open_dataset(tmp_path, Split.TEST)
+    assert test.classes == ("cat", "dog")
+    assert test.label(0) == 1
+
+
+def test_class_folders_without_splits_are_one_split(tmp_path):
+    for name in ("b", "a", "train"):  # a class may be named like a split
+        write_image(tmp_path / name / "x.jpg")
+    for split in Split:
+        dataset = open_dataset(tmp_path, split)
+        assert dataset.classes == ("a", "b", "train")
+        assert [dataset.label(i) for i in range(3)] == [0, 1, 2]
+
+
+def test_a_flat_folder_has_no_labels_and_passes_over_other_files(tmp_path):
+    write_image(tmp_path / "b.png", 1)
+    expected = write_image(tmp_path / "A.PNG", 2)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "._b.png").write_bytes(b"x")
+    dataset = open_dataset(tmp_path, Split.TRAIN)
+    assert (len(dataset), dataset.label(0), dataset.classes) == (2, None, None)
+    np.testing.assert_array_equal(dataset.image(0), expected)
+
+
+def test_val_is_taken_before_test(tmp_path):
+    for folder in ("train", "test", "val"):
+        write_image(tmp_path / folder / f"{folder}.png")
+    assert open_dataset(tmp_path, Split.TEST).origin(0) == "val.png"
+
+
+def test_a_missing_split_is_an_error_that_names_what_is_there(tmp_path):
+    write_image(tmp_path / "train" / "cat" / "1.png")
+    with pytest.raises(DatasetError, match=r"has train/ but none of val/, valid/, validation/, test/"):
+        open_dataset(tmp_path, Split.TEST)
+
+
+def test_an_empty_split_is_an_error(tmp_path):
+    write_image(tmp_path / "train" / "cat" / "1.png")
+    (tmp_path / "val" / "cat").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"val holds no images"):
+        open_dataset(tmp_path, Split.TEST)
+
+
+def test_a_damaged_image_is_an_error_of_that_image_alone(tmp_path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    dataset = open_dataset(tmp_path, Split.TEST)
+    dataset.image(0)
+    with pytest.raises(InputError, match=r"b\.png"):
+        dataset.image(1)
