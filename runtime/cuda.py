@@ -1,7 +1,7 @@
 """A thin device layer over NVIDIA's CUDA runtime: device, stream, buffer, each call checked.
 
-The binding is cuda-python: `cuda.bindings.runtime`, or `cuda.cudart` in its releases before 12.8. Its functions return a
-tuple, status first. Names and signatures: https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html
+The binding is cuda-python: `cuda.bindings.runtime`, or `cuda.cudart` in its older releases. Its functions return a tuple,
+status first. Names and signatures: https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Buffer:
         self._copy(self.pointer, array.ctypes.data, array, "cudaMemcpyHostToDevice", stream)
 
     def download(self, array: np.ndarray, stream: Stream) -> None:
-        """Queue a copy of the buffer's beginning into a C-contiguous `array`; read it once the stream is synchronized."""
+        """Queue a copy of the buffer's beginning into a C-contiguous `array`: there once the stream is synchronized."""
         self._copy(array.ctypes.data, self.pointer, array, "cudaMemcpyDeviceToHost", stream)
 
     def _copy(self, target: int, source: int, array: np.ndarray, kind: str, stream: Stream) -> None:

@@ -38,7 +38,7 @@ class Runner(Protocol):
 
 
 def infer_checked(runner: Runner, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Check names, types and shapes, then run. Raises: ShapeError naming the input, what it has and what is accepted."""
+    """Check names, types and shapes, then run. Raises: ShapeError naming the input, what it has and what fits."""
     for spec in runner.inputs:
         if spec.name not in feeds:
             raise ShapeError(f"Input {spec.name!r} is missing; found {', '.join(map(repr, feeds)) or 'nothing'}.")

@@ -15,7 +15,7 @@ __all__ = ["OpenVinoBuilder"]
 
 
 class OpenVinoBuilder:
-    """Compiles for one request at a time. A graph that is not FP32 gets BF16 for its float part where the CPU has it."""
+    """Compiles for one request at a time; what is float in an FP16 or INT8 graph runs in BF16 where the CPU has it."""
 
     def __init__(self) -> None:
         self._openvino = import_openvino()

@@ -8,30 +8,32 @@ from pathlib import Path
 __all__ = ["cpu_instructions", "host_platform"]
 
 # Instruction sets that choose kernels or data layouts, by their names in /proc/cpuinfo (x86, then Arm).
-_INSTRUCTIONS = [
-    "avx",
-    "avx2",
-    "fma",
-    "f16c",
-    "avx512f",
-    "avx512bw",
-    "avx512vl",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "asimdhp",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
-    "sme",
-]
+_INSTRUCTIONS = frozenset(
+    [
+        "avx",
+        "avx2",
+        "fma",
+        "f16c",
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512_vnni",
+        "avx_vnni",
+        "avx512_bf16",
+        "avx512_fp16",
+        "amx_tile",
+        "amx_int8",
+        "amx_bf16",
+        "asimd",
+        "asimdhp",
+        "asimddp",
+        "i8mm",
+        "bf16",
+        "sve",
+        "sve2",
+        "sme",
+    ]
+)
 
 
 def host_platform() -> str:
@@ -51,4 +53,4 @@ def cpu_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         if key.strip().lower() in ("flags", "features"):
             flags = set(value.split())
             break  # every core lists the same
-    return " ".join(name for name in _INSTRUCTIONS if name in flags) or platform.processor() or "unknown"
+    return " ".join(sorted(flags & _INSTRUCTIONS)) or platform.processor() or "unknown"

@@ -41,7 +41,8 @@ class OrtRunner:
             self._session: Any = ort.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # its exceptions share no base class but this one
             raise EngineMismatchError(
-                f"ONNX Runtime {ort.__version__} cannot load this engine: {one_line(exc)}. Build it again with ran-build."
+                f"ONNX Runtime {ort.__version__} cannot load this engine: {one_line(exc)}. "
+                "Build it again with ran-build."
             ) from exc
         self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())

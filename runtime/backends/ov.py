@@ -33,7 +33,8 @@ class OpenVinoRunner:
             self.outputs = tuple(_spec(port) for port in self._model.outputs)
         except RuntimeError as exc:
             raise EngineMismatchError(
-                f"OpenVINO {openvino.__version__} cannot load this engine: {one_line(exc)} Build it again with ran-build."
+                f"OpenVINO {openvino.__version__} cannot load this engine: {one_line(exc)} "
+                "Build it again with ran-build."
             ) from exc
         self._idle: deque[Any] = deque()  # append and pop are atomic
 

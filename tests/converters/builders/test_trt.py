@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from ran_deploy.converters.builders import BuildOptions, open_builder, trt
+
+from ran_deploy.errors import BackendUnavailableError, BuildError
+from ran_deploy.manifest import BatchProfile
+from ran_deploy.precision import Precision
+from ran_deploy.vendors import tensorrt_log
+
+OPTIONS = BuildOptions(precision=Precision.INT8, batch=BatchProfile(minimum=2, optimum=3, maximum=5))
+
+
+@pytest.fixture(scope="module")
+def builder():
+    try:
+        return open_builder("tensorrt-rtx")
+    except BackendUnavailableError as exc:
+        pytest.skip(str(exc))
+
+
+def graph_of(nodes, constants=(), image=TensorProto.UINT8, shape=("batch", 9, 14, 3), output=TensorProto.FLOAT):
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", image, shape)],
+        [helper.make_tensor_value_info("logits", output, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants],
+    )
+    opsets = [helper.make_opsetid("", 19), helper.make_opsetid("com.example", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+
+
+def int8_graph(**options):
+    """A quantized convolution in FP16, as the TensorRT dialect has it: s8, zero point 0, FP16 scales."""
+    rng = np.random.default_rng(3)
+    constants = [
+        ("weight", rng.integers(-127, 128, (7, 3, 3, 3)).astype(np.int8)),
+        ("weight_scale", np.full(7, 0.01, np.float16)),
+        ("weight_zero", np.zeros(7, np.int8)),
+        ("scale", np.float16(1.0)),
+        ("zero", np.int8(0)),
+        ("bias", rng.normal(size=7).astype(np.float16)),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Transpose", ["half"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("QuantizeLinear", ["nchw", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]),
+        helper.make_node("DequantizeLinear", ["weight", "weight_scale", "weight_zero"], ["w"], axis=0),
+        helper.make_node("Conv", ["dq", "w", "bias"], ["conv"], name="stem"),
+        helper.make_node("GlobalAveragePool", ["conv"], ["pool"]),
+        helper.make_node("Cast", ["pool"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    return graph_of(nodes, constants, **options)
+
+
+def test_an_int8_engine_is_built_without_a_gpu(builder):
+    assert len(builder.build(int8_graph(), OPTIONS)) > 10_000  # an engine holds its kernels' code
+
+
+def test_a_graph_of_one_batch_size_needs_no_profile(builder):
+    assert len(builder.build(int8_graph(shape=(2, 9, 14, 3)), OPTIONS)) > 10_000
+
+
+def test_the_profile_holds_the_batch_sizes_asked_for(builder):
+    network = builder._builder.create_network(0)
+    builder._parse(network, int8_graph())
+    profile = builder._profile(network, OPTIONS.batch)
+    assert [tuple(shape) for shape in profile.get_shape("image")] == [(2, 9, 14, 3), (3, 9, 14, 3), (5, 9, 14, 3)]
+
+
+def test_the_profile_takes_effect(builder):
+    # Adding a constant of five rows fits a batch of five alone.
+    add_five = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["float", "five"], ["logits"], name="add_five"),
+    ]
+    graph = graph_of(add_five, [("five", np.ones((5, 1, 1, 1), np.float32))])
+    fits = BuildOptions(precision=Precision.FP32, batch=BatchProfile(minimum=5, optimum=5, maximum=5))
+    assert builder.build(graph, fits)
+    beyond = BuildOptions(precision=Precision.FP32, batch=BatchProfile(minimum=6, optimum=7, maximum=8))
+    with pytest.raises(BuildError) as error:
+        builder.build(graph, beyond)
+    assert "\n" not in str(error.value)
+
+
+def test_the_network_keeps_the_types_of_the_graph(builder):
+    network = builder._builder.create_network(trt._network_flags(builder._trt))
+    builder._parse(network, int8_graph())
+    types = {network.get_layer(i).name: network.get_layer(i).get_output(0).dtype for i in range(network.num_layers)}
+    assert types["stem"] == builder._trt.DataType.HALF
+
+
+def test_an_unsupported_operator_is_named_in_one_line(builder):
+    graph = graph_of([helper.make_node("Mystery", ["image"], ["logits"], name="stage2.mask", domain="com.example")])
+    with pytest.raises(BuildError, match=r"refuses the graph: node 'stage2.mask' \(Mystery\): INVALID_NODE: ") as error:
+        builder.build(graph, OPTIONS)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unsupported_type_is_named_without_the_echo_of_a_missing_gpu(builder):
+    transpose = helper.make_node("Transpose", ["image"], ["logits"], name="nchw", perm=[0, 3, 1, 2])
+    with pytest.raises(BuildError, match=r"node 'nchw' \(Transpose\): .*has type UInt8") as error:
+        builder.build(graph_of([transpose], output=TensorProto.UINT8), OPTIONS)
+    assert "CUDA driver" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("graph", [b"", b"hello", int8_graph()[:-40]], ids=["empty", "text", "truncated"])
+def test_what_is_no_graph_is_refused_in_one_line(builder, graph):
+    with pytest.raises(BuildError) as error:
+        builder.build(graph, OPTIONS)
+    assert "\n" not in str(error.value)
+
+
+def test_a_dynamic_height_is_refused(builder):
+    with pytest.raises(BuildError, match=r"'image' has shape \(-1, -1, 14, 3\); only the batch may be dynamic"):
+        builder.build(int8_graph(shape=("batch", "height", 14, 3)), OPTIONS)
+
+
+def test_a_builder_builds_again_after_a_refusal(builder):
+    with pytest.raises(BuildError):
+        builder.build(b"hello", OPTIONS)
+    assert builder.build(int8_graph(), OPTIONS)
+
+
+def test_errors_of_tensorrt_reach_the_log(builder, caplog):
+    graph = graph_of([helper.make_node("Mystery", ["image"], ["logits"], name="odd", domain="com.example")])
+    with caplog.at_level(logging.ERROR, logger="ran_deploy.vendors"), pytest.raises(BuildError):
+        builder.build(graph, OPTIONS)
+    assert "Mystery" in caplog.text
+
+
+def test_one_log_serves_the_process(builder):
+    assert tensorrt_log(builder.package) is tensorrt_log(builder.package)
+
+
+def test_every_name_used_exists_in_the_package(builder):
+    source = Path(trt.__file__).read_text(encoding="utf-8")
+    package = builder._trt
+    owners = {
+        "builder": package.Builder,
+        "network": package.INetworkDefinition,
+        "config": package.IBuilderConfig,
+        "profile": package.IOptimizationProfile,
+        "parser": package.OnnxParser,
+        "error": package.ParserError,
+        "tensor": package.ITensor,
+        "trt": package,
+    }
+    used = re.findall(rf"\b_?({'|'.join(owners)})\.([A-Za-z]\w*)", source)
+    assert len(used) > 15
+    missing = [f"{owner}.{name}" for owner, name in used if not hasattr(owners[owner], name)]
+    assert missing == []
+
+
+def test_tensorrt_without_package_or_gpu_says_so_in_one_line():
+    try:
+        open_builder("tensorrt")
+    except BackendUnavailableError as exc:
+        message = str(exc)
+    else:
+        pytest.skip("tensorrt and a GPU are here")
+    assert "tensorrt" in message
+    assert "\n" not in message

@@ -1,0 +1,46 @@
+import logging
+
+import pytest
+
+from ran_deploy.errors import BackendUnavailableError
+from ran_deploy.vendors import LogCollector, import_tensorrt, one_line
+
+OPENVINO = (
+    "Exception from src/inference/src/cpp/core.cpp:217:\nException from src/inference/src/dev/plugin.cpp:74:\n"
+    "Check 'res.status == ok' failed at src/frontends/ir/src/input_model.cpp:229:\nStart-end tags mismatch at offset 42\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (OPENVINO, "Start-end tags mismatch at offset 42"),
+        ("two\n  lines", "two lines"),
+        ("Exception from a.cpp:1:\n", "Exception from a.cpp:1:"),
+        (ValueError(""), "ValueError"),
+        ("x" * 500, "x" * 397 + "..."),
+    ],
+)
+def test_a_vendor_s_message_becomes_one_line(message, line):
+    assert one_line(message) == line
+
+
+def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt_rtx", None)
+    with pytest.raises(
+        BackendUnavailableError, match=r"Cannot import tensorrt_rtx .*pip install 'ran-deploy\[tensorrt-rtx\]'"
+    ):
+        import_tensorrt("tensorrt_rtx")
+
+
+def test_collected_errors_are_told_once_in_order_and_without_repetition():
+    log = LogCollector()
+    for level, message in [
+        (logging.ERROR, "first\ncause"),
+        (logging.WARNING, "mere warning"),
+        (logging.ERROR, "second"),
+    ]:
+        log.log(level, message)
+        log.log(level, message)
+    assert log.take_errors() == "first cause; second"
+    assert log.take_errors() == ""
