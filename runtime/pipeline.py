@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from ran_deploy.runtime.sources import Source
 
-from ran_deploy.errors import ConfigError
+from ran_deploy.errors import ConfigError, RanDeployError, ShapeError
 
 __all__ = ["Result", "run_pipeline"]
 
 logger = logging.getLogger(__name__)
 
+DECODE_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))  # the other half of the processors infers
 STOP_POLL_S = 0.1  # how late a set stop event is seen while sources are waited for
-JOIN_S = 1.0  # a thread inside a source's own blocking read cannot be ended, only left
-
-DECODE_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
+JOIN_S = 1.0  # a thread that waits inside the sources cannot be ended, only left behind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +60,19 @@ def run_pipeline(
     """
     if min(batch, decode_threads, in_flight) < 1:
         raise ConfigError(
-            f"Batch size {batch}, {decode_threads} decode threads and {in_flight} batches in flight: each must be 1 or more."
+            f"Batch size {batch}, {decode_threads} decode threads, {in_flight} batches in flight: all must be positive."
         )
-    work = _Work(iter(sources), prepare, infer, batch, max_wait_ms / 1000, stop or threading.Event())
-    return work.results(decode_threads, in_flight)
+    return _Work(
+        sources=iter(sources),
+        prepare=prepare,
+        infer=infer,
+        batch=batch,
+        max_wait_s=max_wait_ms / 1000,
+        stop=stop or threading.Event(),
+        decoders=ThreadPoolExecutor(decode_threads, "decode"),
+        engines=ThreadPoolExecutor(in_flight, "infer"),
+        slots=threading.Semaphore(decode_threads + (in_flight + 1) * batch),
+    ).results()
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,6 @@ class _Pulled:
     index: int
     name: str
     image: Future[np.ndarray]
-
-    def failed(self) -> bool:
-        return self.image.exception() is not None
 
 
 @dataclass
@@ -96,6 +101,7 @@ class _End:
     error: BaseException | None = None
 
 
+@dataclass(kw_only=True)
 class _Work:
     """One run: a thread pulls sources, a pool decodes, a thread makes batches, a pool infers, the caller consumes.
 
@@ -103,40 +109,34 @@ class _Work:
     needs a bound and nothing can block but pulling.
     """
 
-    def __init__(
-        self,
-        sources: Iterator[Source],
-        prepare: Callable[[np.ndarray], np.ndarray],
-        infer: Callable[[np.ndarray], np.ndarray],
-        batch: int,
-        max_wait_s: float,
-        stop: threading.Event,
-    ) -> None:
-        self.sources, self.prepare, self.infer = sources, prepare, infer
-        self.batch, self.max_wait_s, self.stop = batch, max_wait_s, stop
-        self.closed = threading.Event()
-        self.pulled: queue.SimpleQueue[_Pulled | _End] = queue.SimpleQueue()
-        self.batches: queue.SimpleQueue[_Batch | _End] = queue.SimpleQueue()
-        self.head: _Pulled | _End | None = None  # of `pulled`, while its image is waited for
+    sources: Iterator[Source]
+    prepare: Callable[[np.ndarray], np.ndarray]
+    infer: Callable[[np.ndarray], np.ndarray]
+    batch: int
+    max_wait_s: float
+    stop: threading.Event
+    decoders: ThreadPoolExecutor
+    engines: ThreadPoolExecutor
+    slots: threading.Semaphore
+    closed: threading.Event = field(default_factory=threading.Event)
+    pulled: queue.SimpleQueue[_Pulled | _End] = field(default_factory=queue.SimpleQueue)
+    batches: queue.SimpleQueue[_Batch | _End] = field(default_factory=queue.SimpleQueue)
+    head: _Pulled | _End | None = None  # of `pulled`, while its image is waited for
 
-    def results(self, decode_threads: int, in_flight: int) -> Iterator[Result]:
-        self.slots = threading.Semaphore(decode_threads + (in_flight + 1) * self.batch)
-        self.decoders = ThreadPoolExecutor(decode_threads, "decode")
-        self.engines = ThreadPoolExecutor(in_flight, "infer")
-        threads = [
-            threading.Thread(target=run, name=run.__name__, daemon=True) for run in (self.pull, self.make_batches)
-        ]
-        for thread in threads:
-            thread.start()
+    def results(self) -> Iterator[Result]:
+        puller = threading.Thread(target=self.pull, name="pull", daemon=True)
+        batcher = threading.Thread(target=self.make_batches, name="batch", daemon=True)
+        puller.start()
+        batcher.start()
         try:
             while isinstance(batch := self.batches.get(), _Batch):
-                for result in batch_results(batch):
+                for result in _results_of(batch):
                     self.slots.release()
                     yield result
             if batch.error is not None:
                 raise batch.error
         finally:
-            self.close(threads)
+            self.close(puller, batcher)
 
     def pull(self) -> None:
         """Take sources while there is room, and hand them to the decoders."""
@@ -191,35 +191,59 @@ class _Work:
             if not wait([self.head.image], left).done:
                 return None
         item, self.head = self.head, None
-        return item
+        return _End() if self.closed.is_set() else item
 
     def add(self, item: _Pulled, batch: _Batch) -> None:
         if not batch.items:
             batch.due = time.monotonic() + self.max_wait_s
         batch.items.append(item)
-        if not item.failed():
+        if item.image.exception() is None:
             batch.images.append(item.image.result())
 
     def dispatch(self, batch: _Batch) -> None:
-        if not batch.items:
-            return
         if batch.images:
-            images, batch.images = batch.images, []
-            batch.logits = self.engines.submit(lambda: self.infer(np.stack(images)))
-        self.batches.put(batch)
+            batch.logits = self.engines.submit(self.infer_images, batch.images)
+            batch.images = []
+        if batch.items:
+            self.batches.put(batch)
 
-    def close(self, threads: list[threading.Thread]) -> None:
-        """End every thread; what is in flight finishes unseen, what waits is dropped."""
+    def infer_images(self, images: list[np.ndarray]) -> np.ndarray:
+        logits = self.infer(np.stack(images))
+        if len(logits) != len(images):
+            raise ShapeError(f"The engine gave {len(logits)} rows of logits for {len(images)} images.")
+        return logits
+
+    def close(self, puller: threading.Thread, batcher: threading.Thread) -> None:
+        """End every thread: what runs finishes unseen, what waits is dropped."""
         self.closed.set()
         self.slots.release()
-        self.decoders.shutdown(wait=True, cancel_futures=True)
+        puller.join(JOIN_S)
+        if puller.is_alive():
+            logger.warning("The sources are still being waited for; that thread is left behind.")
+        self.decoders.shutdown(cancel_futures=True)
         self.pulled.put(_End())
-        for thread in threads:
-            thread.join(JOIN_S)
-            if thread.is_alive():
-                logger.warning("A source is still being read; its thread is left behind.")
-        self.engines.shutdown(wait=True, cancel_futures=True)
+        batcher.join()
+        self.engines.shutdown(cancel_futures=True)
 
 
-def batch_results(batch: _Batch) -> Iterator[Result]:
-    """Wait for the batch and yield the result of each item. Raises: what is not a RanDeployError."""
+def _results_of(batch: _Batch) -> Iterator[Result]:
+    """Wait for `batch` and yield the result of each item."""
+    logits: Iterator[np.ndarray] = iter(())
+    batch_error = None
+    if batch.logits is not None:
+        batch_error = _user_error(batch.logits)
+        logits = iter(() if batch_error else batch.logits.result())
+    for item in batch.items:
+        error = _user_error(item.image) or batch_error
+        row = None if error else next(logits)
+        yield Result(index=item.index, name=item.name, logits=row, error=error)
+
+
+def _user_error(future: Future[np.ndarray]) -> str | None:
+    """Wait, and return the message of a RanDeployError, None if there is no error. Any other error is raised."""
+    error = future.exception()
+    if error is None:
+        return None
+    if not isinstance(error, RanDeployError):
+        raise error
+    return str(error) or type(error).__name__

@@ -13,6 +13,8 @@ from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.datasets.idx import read_idx
 from ran_deploy.errors import DatasetError
 
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -23,16 +25,12 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
 
 
-@pytest.mark.parametrize(
-    "names", ["{}-images-idx3-ubyte.gz {}-labels-idx1-ubyte.gz", "{}-images.idx3-ubyte {}-labels.idx1-ubyte"]
-)
-def test_idx_splits_are_told_apart_by_name_and_grey_becomes_three_equal_channels(tmp_path, names):
+@pytest.mark.parametrize("pattern", ["{}-{}-{}-ubyte.gz", "{}-{}.{}-ubyte"])
+def test_idx_splits_are_told_apart_by_name_and_grey_becomes_three_equal_channels(tmp_path, pattern):
     images = {"train": noise(3, 6, 5, seed=1), "t10k": noise(2, 6, 5, seed=2)}
     for part, array in images.items():
-        for name, content in zip(
-            names.format(part, part).split(), (array, np.arange(len(array), dtype=np.uint8)), strict=True
-        ):
-            write_idx(tmp_path / name, content)
+        write_idx(tmp_path / pattern.format(part, "images", "idx3"), array)
+        write_idx(tmp_path / pattern.format(part, "labels", "idx1"), np.arange(len(array), dtype=np.uint8))
     train, test = (open_dataset(tmp_path, split) for split in Split)
     assert (len(train), len(test), test.label(1), test.defaults) == (3, 2, 1, None)
     np.testing.assert_array_equal(test.image(1), np.stack([images["t10k"][1]] * 3, axis=-1))

@@ -1,0 +1,156 @@
+"""What a user names on the command line, as a sequence of images that are loaded when their turn comes."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TextIO
+
+import numpy as np
+
+from ran_deploy.errors import ConfigError, InputError
+from ran_deploy.images import is_image_path, read_image
+
+__all__ = ["ArraySource", "BrokenSource", "FileSource", "Source", "expand_inputs"]
+
+STDIN = "-"
+ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+
+
+class Source(Protocol):
+    """One image to come. `load` may be called from any thread."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load(self) -> np.ndarray:
+        """Return uint8 RGB (H, W, 3). Raises: InputError if this image cannot be had."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """An image file."""
+
+    name: str
+
+    def load(self) -> np.ndarray:
+        return read_image(Path(self.name))
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """One image of an array: (H, W, 3), or (H, W) grey."""
+
+    name: str
+    pixels: np.ndarray
+
+    def load(self) -> np.ndarray:
+        image = np.ascontiguousarray(self.pixels)
+        return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+
+
+@dataclass(frozen=True)
+class BrokenSource:
+    """Stands where images should have come from."""
+
+    name: str
+    problem: str
+
+    def load(self) -> np.ndarray:
+        raise InputError(f"{self.name}: {self.problem}")
+
+
+def expand_inputs(inputs: Sequence[str], stdin: TextIO | None = None) -> Iterator[Source]:
+    """Return the images that `inputs` name, in that order.
+
+    An input is an image file; a folder (its image files at any depth); a pattern with *, ? or [...] (** for any depth);
+    a .npy or .npz file (uint8, one image or a batch); or "-", files named on `stdin`, one a line, read as they come.
+    Files of a folder or pattern come in natural order, frame2 before frame10. A file that is missing or damaged is a
+    source that fails when it is loaded.
+    Raises: ConfigError, before anything is loaded, for no input, an empty folder, or a pattern that nothing matches.
+    """
+    if not inputs:
+        raise ConfigError("No inputs: give files, folders, patterns, or - for a list on stdin.")
+    return itertools.chain.from_iterable([_expanded(name, stdin) for name in inputs])
+
+
+def _expanded(name: str, stdin: TextIO | None) -> Iterator[Source]:
+    path = Path(name)
+    if name == STDIN:
+        if stdin is None:
+            raise ConfigError("Input - means a list of files on stdin, but there is no stdin here.")
+        return _listed_sources(stdin)
+    if path.is_dir():
+        files = sorted((file for file in path.rglob("*") if _is_input(file)), key=_natural_key)
+        if not files:
+            raise ConfigError(f"{name} holds no image, .npy or .npz files.")
+        return itertools.chain.from_iterable(_file_sources(str(file)) for file in files)
+    if glob.has_magic(name) and not path.exists():
+        matches = sorted(map(Path, glob.glob(name, recursive=True)), key=_natural_key)  # noqa: PTH207 - absolute patterns
+        if not matches:
+            raise ConfigError(f"Nothing matches {name}.")
+        return itertools.chain.from_iterable([_expanded(str(match), None) for match in matches])
+    return _file_sources(name)
+
+
+def _is_input(file: Path) -> bool:
+    wanted = is_image_path(file) or file.suffix.lower() in ARRAY_SUFFIXES
+    return wanted and not file.name.startswith(".") and file.is_file()
+
+
+def _natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Return a sort key in which runs of digits compare as numbers."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts]
+
+
+def _listed_sources(stdin: TextIO) -> Iterator[Source]:
+    for line in stdin:
+        if name := line.rstrip("\r\n"):
+            yield from _file_sources(name)
+
+
+def _file_sources(name: str) -> Iterator[Source]:
+    if Path(name).suffix.lower() in ARRAY_SUFFIXES:
+        return _array_sources(name)
+    return iter([FileSource(name)])
+
+
+def _array_sources(name: str) -> Iterator[Source]:
+    try:
+        array = _read_array(Path(name))
+    except InputError as exc:
+        yield BrokenSource(name, str(exc))
+        return
+    if array.ndim == 3 and array.shape[2] == 3:
+        yield ArraySource(name, array)
+        return
+    for index, pixels in enumerate(array):
+        yield ArraySource(f"{name}[{index}]", pixels)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    """Return uint8 (H, W, 3), (N, H, W, 3) or (N, H, W). A .npy file is mapped, not read. Raises: InputError."""
+    try:
+        content = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(content, np.lib.npyio.NpzFile):
+            with content:
+                if "images" not in content and len(content.files) != 1:
+                    raise InputError(f"holds {', '.join(content.files) or 'nothing'}; an array 'images' is needed.")
+                content = content["images" if "images" in content else content.files[0]]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as exc:
+        raise InputError(f"cannot be read as an array ({exc}).") from exc
+    if content.dtype != np.uint8 or not (content.ndim == 3 or (content.ndim == 4 and content.shape[3] == 3)):
+        raise InputError(
+            f"has type {content.dtype} and shape {content.shape}; uint8 (N, H, W, 3), (H, W, 3) or (N, H, W) is needed."
+        )
+    if len(content) == 0:
+        raise InputError("holds no images.")
+    return content

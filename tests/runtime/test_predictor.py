@@ -1,0 +1,144 @@
+"""The predictor over a real engine: a small graph whose logits can be worked out by hand."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from ran_deploy.runtime.backends.ort import OrtRunner
+from ran_deploy.runtime.predictor import Predictor
+
+from ran_deploy.errors import RanDeployError, ShapeError
+from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
+from ran_deploy.precision import Precision
+from ran_deploy.preprocessing import Preprocessing, prepare
+
+HEIGHT, WIDTH = 4, 6
+WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+
+
+def engine(batch: int | str) -> bytes:
+    """Return a graph: mean over the pixels of each channel (N, 3), times WEIGHTS (3, 5)."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["real", "axes"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
+    ]
+    constants = [numpy_helper.from_array(np.array([1, 2]), "axes"), numpy_helper.from_array(WEIGHTS, "weights")]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, HEIGHT, WIDTH, 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 5])
+    graph = helper.make_graph(nodes, "mean", [image], [logits], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return onnx.ModelProto.SerializeToString(model)
+
+
+def manifest(batch: BatchProfile) -> Manifest:
+    return Manifest(
+        name="mean",
+        task=Task.CLASSIFICATION,
+        architecture="mean",
+        num_classes=5,
+        labels=("a", "b", "c", "d", "e"),
+        preprocessing=Preprocessing(crop=(HEIGHT, WIDTH), resize=8),
+        preprocessing_source="test",
+        precision=Precision.FP32,
+        kept_in_float={},
+        checkpoint=CheckpointRecord(file_name="x", sha256="0" * 64, layout="x", parameters=15),
+        calibration=None,
+        golden=GoldenRecord(inputs=1, source="synthetic"),
+        dialects={},
+        engines=(),
+        batch=batch,
+        tools={},
+        files={},
+        created="2020-01-01T00:00:00Z",
+    )
+
+
+@pytest.fixture(params=["dynamic", "static"])
+def predictor(request):
+    if request.param == "dynamic":
+        runner, batch = OrtRunner(engine("N"), threads=1), BatchProfile(minimum=1, optimum=2, maximum=3)
+    else:
+        runner, batch = OrtRunner(engine(3), threads=1), BatchProfile(minimum=3, optimum=3, maximum=3)
+    with Predictor(runner, manifest(batch), "onnxruntime") as predictor:
+        yield predictor
+
+
+def images(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(5, 30, (count, 2))
+    return [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in sizes]
+
+
+def expected_logits(images, recipe) -> np.ndarray:
+    return np.stack([prepare(image, recipe).mean(axis=(0, 1)) @ WEIGHTS for image in images])
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_logits_of_images_of_any_sizes_are_those_of_the_graph(predictor, count):
+    batch = images(count)
+    logits = predictor.logits(batch)
+    assert (logits.dtype, logits.shape) == (np.float32, (count, 5))
+    np.testing.assert_allclose(logits, expected_logits(batch, predictor.manifest.preprocessing), rtol=1e-5, atol=1e-3)
+
+
+def test_an_array_of_images_gives_what_the_list_gives(predictor):
+    array = np.random.default_rng(2).integers(0, 256, (5, 9, 11, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(predictor.logits(array), predictor.logits(list(array)))
+
+
+def test_no_images_give_no_logits(predictor):
+    assert predictor.logits([]).shape == (0, 5)
+    assert predictor.predict([]) == []
+
+
+def test_infer_batch_splits_prepared_images(predictor):
+    prepared = np.stack([predictor.prepare(image) for image in images(8)])
+    np.testing.assert_allclose(
+        predictor.infer_batch(prepared), prepared.mean(axis=(1, 2)) @ WEIGHTS, rtol=1e-5, atol=1e-3
+    )
+
+
+def test_predict_names_the_likeliest_classes(predictor):
+    batch = images(4)
+    order = np.argsort(-expected_logits(batch, predictor.manifest.preprocessing), axis=1)[:, :2]
+    predictions = predictor.predict(batch, top_k=2)
+    assert [[p.index for p in best] for best in predictions] == order.tolist()
+    assert predictions[0][0].label == "abcde"[order[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((9, 9, 3), np.uint8), r"shape \(9, 9, 3\); give an array \(N, H, W, 3\), or a list"),
+        ([np.zeros((9, 9, 3), np.float32)], "type float32"),
+        ([np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)], r"shape \(9, 9\)"),
+    ],
+)
+def test_images_of_another_shape_or_type_are_named(predictor, wrong, message):
+    with pytest.raises(ShapeError, match=message):
+        predictor.logits(wrong)
+
+
+def test_prepared_images_of_another_size_are_named(predictor):
+    with pytest.raises(ShapeError, match=r"'image' has shape \(3, 5, 6, 3\)"):
+        predictor.infer_batch(np.zeros((3, 5, 6, 3), np.uint8))
+
+
+def test_several_threads_get_their_own_results(predictor):
+    batches = [images(1 + i % 4) for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(predictor.logits, batches))
+    for batch, logits in zip(batches, results, strict=True):
+        np.testing.assert_array_equal(logits, predictor.logits(batch))
+
+
+def test_a_closed_predictor_says_so(predictor):
+    predictor.close()
+    predictor.close()
+    with pytest.raises(RanDeployError, match="closed"):
+        predictor.logits(images(1))
