@@ -23,8 +23,8 @@ from ran_deploy.converters.qdq import ActivationPair, insert_pair, recorded_rang
 from ran_deploy.errors import CalibrationError, ConversionError
 
 __all__ = [
-    "CALIBRATED_OPS",
     "find_calibrated_tensors",
+    "find_dialect_tensors",
     "find_quantized_tensors",
     "insert_qdq",
     "quantize",
@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 S8_MAX = 127
-# Their outputs are quantised in one dialect or another, so their ranges are calibrated with the base rule's.
-CALIBRATED_OPS = frozenset({"Conv", "Gemm", "Add", "Mul", "Sigmoid", "MaxPool", "Resize", "GlobalAveragePool"})
+KEPT_FLOAT = "ran_deploy.kept_float"  # node metadata: the node stays in float in every dialect
+DIALECT_OPS = ("Conv", "Add", "Mul")  # a dialect may quantise their outputs as well
 
 
 def find_quantized_tensors(model: ir.Model) -> list[str]:
@@ -44,12 +44,28 @@ def find_quantized_tensors(model: ir.Model) -> list[str]:
 
 
 def find_calibrated_tensors(model: ir.Model) -> list[str]:
-    """Return the tensors whose ranges the dialects may need: the base rule's, and outputs of `CALIBRATED_OPS`."""
-    names = dict.fromkeys(find_quantized_tensors(model))
-    names |= dict.fromkeys(
-        node.outputs[0].name or "" for node in model.graph if node.domain == "" and node.op_type in CALIBRATED_OPS
-    )
-    return list(names)
+    """Return the tensors whose ranges every dialect together needs: a superset of `find_quantized_tensors`."""
+    further = (value.name or "" for value in find_dialect_tensors(model.graph))
+    return list(dict.fromkeys([*find_quantized_tensors(model), *further]))
+
+
+def find_dialect_tensors(graph: ir.Graph) -> list[ir.Value]:
+    """Return the tensors that a dialect may quantise beyond the base rule, be they quantised already or not.
+
+    They are outputs of Conv and of Add and Mul of two tensors. Left out are graph outputs, tensors that only a Relu
+    reads (it merges into the node before it), nodes kept in float, and with sums with a constant the inside of a gate,
+    (1 + M) * T, where int8 costs accuracy.
+    """
+    return [
+        node.outputs[0]
+        for node in graph
+        if node.op_type in DIALECT_OPS
+        and node.domain == ""
+        and KEPT_FLOAT not in node.metadata_props
+        and not node.outputs[0].is_graph_output()
+        and [reader.op_type for reader in node.outputs[0].consumers()] != ["Relu"]
+        and (node.op_type == "Conv" or all(array_of(value) is None for value in node.inputs))
+    ]
 
 
 def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:
@@ -73,7 +89,7 @@ def insert_qdq(model: ir.Model, ranges: Mapping[str, float], *, keep_float: Coll
     """Quantise Conv and Gemm by the base rule, in place; return how many of them now compute in int8.
 
     `ranges` has max |x| for every tensor of `find_quantized_tensors`; all it has are recorded on the tensors, so that
-    dialects can be lowered from the graph alone. `keep_float` are names of nodes to leave out.
+    dialects can be lowered from the graph alone. `keep_float` are names of nodes that no dialect may quantise.
     Raises: CalibrationError for a missing, negative, infinite or NaN range and for such weights; ConversionError for
     an unknown name in `keep_float`.
     """
@@ -81,6 +97,9 @@ def insert_qdq(model: ir.Model, ranges: Mapping[str, float], *, keep_float: Coll
     unknown = set(keep_float) - {node.name for node in graph}
     if unknown:
         raise ConversionError(f"The graph has no node {min(unknown)!r} to keep in float. List the node names again.")
+    for node in graph:
+        if node.name in keep_float:
+            node.metadata_props[KEPT_FLOAT] = "asked for"
     nodes = [node for node in find_weighted_nodes(graph) if node.name not in keep_float]
     record_ranges(graph, ranges, {data_name(node) for node in nodes})
     pairs: dict[ir.Value, ActivationPair] = {}
@@ -175,10 +194,13 @@ def remove_unread(graph: ir.Graph, values: Collection[ir.Value]) -> None:
 def symmetric_scale(weight: np.ndarray, axis: int) -> np.ndarray:
     """Return one int8 scale per index of `axis`: `scale_from_range` of max |w| with 127 levels, float32.
 
+    A slice of zeros takes the largest scale of the others: with 1, an int32 bias in steps of activation times weight
+    scale would be coarse.
     Shapes: weight (O, I, kH, kW) with axis 0 -> scale (O,).
     Source: Wu et al. 2020, arXiv:2004.09602, section 3.1, scale quantization (its s is our 1 / scale).
     """
     limits = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    limits[limits == 0] = limits.max()
     return np.array([scale_from_range(float(limit), S8_MAX) for limit in limits], np.float32)
 
 

@@ -1,33 +1,35 @@
-"""The ONNX Runtime dialect: u8 activations, s8 weights, int32 bias, and Q/DQ around everything it can run in int8."""
+"""The ONNX Runtime dialect: u8 activations, s8 weights, int32 bias, and Q/DQ around what it can run in int8."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import onnx_ir as ir
-
-from ran_deploy.converters.graph import add_constant, array_of, check, insert_after, require_array, unused_name
+from ran_deploy.converters.graph import add_constant, array_of, check, require_array, unused_name
+from ran_deploy.converters.passes.remove_unused import remove_unused
 from ran_deploy.converters.qdq import (
-    ActivationPair,
     find_activation_pairs,
     insert_pair,
     recorded_range,
     requantize,
     scale_from_range,
 )
+from ran_deploy.converters.quantize import KEPT_FLOAT, find_dialect_tensors
 from ran_deploy.converters.signs import find_non_negative
+
 from ran_deploy.precision import Precision
 
-__all__ = ["bias_as_int32", "onnxruntime_graph", "unsigned_grid"]
+__all__ = ["bias_steps", "onnxruntime_graph", "unsigned_grid"]
 
-ARITHMETIC = ("Conv", "Add", "Mul")
 SELECTIONS = ("MaxPool", "Resize")  # run on the integers themselves, so output and input share one scale
 INT32_MAX = 2**31 - 1
 
 
-def onnxruntime_graph(model: ir.Model, precision: Precision, arithmetic=ARITHMETIC, selections=SELECTIONS) -> ir.Model:
-    """Return the float32 graph for fp32 and fp16 (its CPU kernels are slower in FP16), the u8 graph for int8.
+def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
+    """Return the float32 graph for fp32 and fp16 (FP16 is slower in its CPU kernels), the u8 graph for int8.
+
+    ONNX Runtime 1.32 fuses Q/DQ into int8 kernels only where they stand on both sides of a node, and its s8 kernels
+    are slower than float32. So besides the base rule's tensors the sums, gates and convolutions that no Relu follows
+    are quantised, MaxPool and Resize keep their input's scale, and biases become int32.
     """
     model = model.clone()
     if precision is not Precision.INT8:
@@ -38,15 +40,16 @@ def onnxruntime_graph(model: ir.Model, precision: Precision, arithmetic=ARITHMET
         tensor = pair.quantize.inputs[0]
         assert tensor is not None
         requantize(graph, pair, *unsigned_grid(recorded_range(tensor), tensor in non_negative))
-    for node in list(graph):
-        if node.op_type in arithmetic and node.domain == "" and wants_output_pair(node):
-            tensor = node.outputs[0]
+    for tensor in find_dialect_tensors(graph):
+        if not is_quantized(tensor):
             quantize_readers(graph, tensor, *unsigned_grid(recorded_range(tensor), tensor in non_negative))
-        elif node.op_type in selections and wants_output_pair(node):
-            quantize_selection(graph, node)
     for node in list(graph):
-        if node.op_type in ("Conv", "Gemm"):
-            bias_as_int32(graph, node)
+        if is_int8_selection(node):  # asked here, as the answer changes when the selection before gets its pair
+            scale, zero_point = (require_array(value)[()] for value in dequantizer(node.inputs[0]).inputs[1:3])
+            quantize_readers(graph, node.outputs[0], scale, zero_point)
+    for node in find_biased(graph):
+        store_bias_as_int32(graph, node)
+    remove_unused(model)
     check(model)
     return model
 
@@ -58,50 +61,83 @@ def unsigned_grid(limit: float, non_negative: bool) -> tuple[np.float32, np.uint
     return scale_from_range(limit, 127), np.uint8(128)
 
 
-def wants_output_pair(node: ir.Node) -> bool:
-    """Return whether nothing quantises the output yet, directly or behind a Relu that merges into the node."""
-    readers = node.outputs[0].consumers()
-    if node.outputs[0].is_graph_output() or any(r.op_type == "QuantizeLinear" for r in readers):
-        return False
-    if node.op_type == "Conv" and not is_dequantized(node.inputs[1]):
-        return False
-    if node.op_type == "Add" and any(array_of(v) is not None for v in node.inputs):
-        return False
-    return [reader.op_type for reader in readers] != ["Relu"]
+def bias_steps(bias: np.ndarray, scale: np.ndarray) -> np.ndarray | None:
+    """Return bias / scale as int32, halves rounded to even; None if a step count leaves int32 or a scale is zero.
+
+    Shapes: both (O,); scale is the activation's times the weights'.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+    return steps.astype(np.int32) if bool((np.abs(steps) <= INT32_MAX).all()) else None
 
 
-def is_dequantized(value) -> bool:
-    p = None if value is None else value.producer()
-    return p is not None and p.op_type == "DequantizeLinear"
+def is_quantized(tensor: ir.Value) -> bool:
+    """Return whether a QuantizeLinear reads the tensor."""
+    return any(reader.op_type == "QuantizeLinear" for reader in tensor.consumers())
 
 
-def quantize_readers(graph, tensor, scale, zero_point):
+def is_dequantized(value: ir.Value | None) -> bool:
+    """Return whether the tensor comes from a DequantizeLinear."""
+    producer = value.producer() if value is not None else None
+    return producer is not None and producer.op_type == "DequantizeLinear"
+
+
+def dequantizer(value: ir.Value | None) -> ir.Node:
+    """Return the DequantizeLinear a tensor is known to come from."""
+    assert value is not None
+    producer = value.producer()
+    assert producer is not None
+    return producer
+
+
+def quantize_readers(graph: ir.Graph, tensor: ir.Value, scale: np.float32, zero_point: np.uint8) -> None:
+    """Let everything that reads `tensor` read it through a new Quantize / Dequantize pair."""
     uses = tensor.uses()
     pair = insert_pair(graph, tensor, scale, zero_point)
-    for node, index in uses:
-        node.replace_input_with(index, pair.dequantize.outputs[0])
+    for use in uses:
+        use.node.replace_input_with(use.idx, pair.dequantize.outputs[0])
 
 
-def quantize_selection(graph, node):
-    source = node.inputs[0].producer() if node.inputs[0] is not None else None
-    if source is None or source.op_type != "DequantizeLinear":
+def is_int8_selection(node: ir.Node) -> bool:
+    """Return whether the node picks or interpolates values of a dequantised tensor, and nothing quantises its own."""
+    return (
+        node.op_type in SELECTIONS
+        and node.domain == ""
+        and KEPT_FLOAT not in node.metadata_props
+        and is_dequantized(node.inputs[0])
+        and not node.outputs[0].is_graph_output()
+        and not is_quantized(node.outputs[0])
+    )
+
+
+def find_biased(graph: ir.Graph) -> list[ir.Node]:
+    """Return the Conv and Gemm nodes in int8 that add a constant float32 bias unscaled."""
+    return [
+        node
+        for node in graph
+        if node.op_type in ("Conv", "Gemm")
+        and len(node.inputs) > 2
+        and array_of(node.inputs[2]) is not None
+        and is_dequantized(node.inputs[0])
+        and is_dequantized(node.inputs[1])
+        and node.attributes.get_float("alpha", 1.0) == node.attributes.get_float("beta", 1.0) == 1.0
+    ]
+
+
+def store_bias_as_int32(graph: ir.Graph, node: ir.Node) -> None:
+    """Store a bias as int32 with a DequantizeLinear; it stays float32 where int32 cannot hold it."""
+    data, weight, bias = node.inputs[:3]
+    assert bias is not None
+    scales = [require_array(dequantizer(value).inputs[1]).astype(np.float64) for value in (data, weight)]
+    scale = (scales[0] * scales[1]).astype(np.float32)
+    steps = bias_steps(require_array(bias), scale)
+    if steps is None:
         return
-    quantize_readers(graph, node.outputs[0], require_array(source.inputs[1])[()], require_array(source.inputs[2])[()])
-
-
-def bias_as_int32(graph, node):
-    data, weight, bias = (list(node.inputs) + [None])[:3]
-    if array_of(bias) is None or not is_dequantized(data) or not is_dequantized(weight):
-        return
-    scale = require_array(data.producer().inputs[1]).astype(np.float64) * require_array(weight.producer().inputs[1])
-    scale = scale.astype(np.float32)
-    steps = np.rint(require_array(bias) / scale.astype(np.float64))
-    if np.abs(steps).max() > INT32_MAX:
-        return
-    stored = add_constant(graph, f"{bias.name}_quantized", steps.astype(np.int32))
+    stored = add_constant(graph, f"{bias.name}_quantized", steps)
     scale_value = add_constant(graph, f"{bias.name}_scale", scale)
     point = add_constant(graph, f"{bias.name}_zero_point", np.zeros(scale.shape, np.int32))
     restored = ir.Value(name=unused_name(graph, f"{bias.name}_dequantized"), shape=bias.shape, type=bias.type)
-    dq = ir.node("DequantizeLinear", [stored, scale_value, point], {"axis": 0}, outputs=[restored])
-    graph.insert_before(node, [dq])
+    dequantize = ir.node("DequantizeLinear", [stored, scale_value, point], {"axis": 0}, outputs=[restored])
+    dequantize.name = f"{bias.name}/DequantizeLinear"
+    graph.insert_before(node, [dequantize])
     node.replace_input_with(2, restored)
