@@ -82,11 +82,10 @@ class LogCollector:
         self.errors: deque[str] = deque(maxlen=8)
         self.trt_logger: Any = None
 
-    def log(self, level: int, message: str) -> None:
-        """Take one message; `level` is that of `logging`."""
-        if level >= logging.ERROR:
-            self.errors.append(one_line(message))
-        _log.log(level, "%s", message)
+    def error(self, message: str) -> None:
+        """Take one error. It is logged as information: it reaches the user in the exception raised for it."""
+        self.errors.append(one_line(message))
+        _log.info("%s", message)
 
     def take_errors(self) -> str:
         """Return the errors since the last call, the first (the cause) first, and forget them."""
@@ -98,15 +97,8 @@ class LogCollector:
 @functools.cache  # TensorRT keeps a raw pointer to the first logger it sees: one each process, and never freed
 def tensorrt_log(package: str) -> LogCollector:
     """Return the log of `package`; its `trt_logger` is what TensorRT's factories take."""
-    trt = import_tensorrt(package)
-    severity = trt.ILogger.Severity
-    levels = {
-        severity.INTERNAL_ERROR: logging.ERROR,
-        severity.ERROR: logging.ERROR,
-        severity.WARNING: logging.WARNING,
-        severity.INFO: logging.DEBUG,  # hundreds of lines a build
-        severity.VERBOSE: logging.NOTSET,
-    }
+    trt: Any = import_tensorrt(package)
+    levels = trt.ILogger.Severity
     collector = LogCollector()
 
     class TrtLogger(trt.ILogger):
@@ -114,9 +106,10 @@ def tensorrt_log(package: str) -> LogCollector:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
-            level = levels.get(severity, logging.DEBUG)
-            if level:
-                collector.log(level, message)
+            if severity in (levels.INTERNAL_ERROR, levels.ERROR):
+                collector.error(message)
+            elif severity != levels.VERBOSE:  # thousands of lines a build
+                _log.debug("%s", message)  # a warning too: one a layer, not one a problem
 
     collector.trt_logger = TrtLogger()
     return collector

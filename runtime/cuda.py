@@ -1,6 +1,6 @@
 """A thin device layer over NVIDIA's CUDA runtime: device, stream, buffer, each call checked.
 
-The binding is cuda-python: `cuda.bindings.runtime`, or `cuda.cudart` in its older releases. Its functions return a tuple,
+The binding is cuda-python: `cuda.bindings.runtime`, or `cuda.cudart` in older releases. Its functions return a tuple,
 status first. Names and signatures: https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html
 """
 

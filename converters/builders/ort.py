@@ -38,7 +38,11 @@ class OrtBuilder:
             session.log_severity_level = 3  # it warns that the result is bound to this hardware: that is intended
             try:
                 ort.InferenceSession(
-                    graph, session, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED_OPTIMIZERS
+                    graph,
+                    session,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=DISABLED_OPTIMIZERS,
+                    enable_fallback=0,  # its fallback prints
                 )
                 return path.read_bytes()
             except Exception as exc:  # its exceptions share no base class but this one

@@ -8,32 +8,9 @@ from pathlib import Path
 __all__ = ["cpu_instructions", "host_platform"]
 
 # Instruction sets that choose kernels or data layouts, by their names in /proc/cpuinfo (x86, then Arm).
-_INSTRUCTIONS = frozenset(
-    [
-        "avx",
-        "avx2",
-        "fma",
-        "f16c",
-        "avx512f",
-        "avx512bw",
-        "avx512vl",
-        "avx512_vnni",
-        "avx_vnni",
-        "avx512_bf16",
-        "avx512_fp16",
-        "amx_tile",
-        "amx_int8",
-        "amx_bf16",
-        "asimd",
-        "asimdhp",
-        "asimddp",
-        "i8mm",
-        "bf16",
-        "sve",
-        "sve2",
-        "sme",
-    ]
-)
+_X86 = {"avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx_vnni"}
+_X86_LOW_PRECISION = {"avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"}
+_ARM = {"asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"}
 
 
 def host_platform() -> str:
@@ -53,4 +30,4 @@ def cpu_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         if key.strip().lower() in ("flags", "features"):
             flags = set(value.split())
             break  # every core lists the same
-    return " ".join(sorted(flags & _INSTRUCTIONS)) or platform.processor() or "unknown"
+    return " ".join(sorted(flags & (_X86 | _X86_LOW_PRECISION | _ARM))) or platform.processor() or "unknown"

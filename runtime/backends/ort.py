@@ -38,14 +38,19 @@ class OrtRunner:
         options.log_severity_level = 4  # fatal: errors arrive as exceptions
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to decoding
         try:
-            self._session: Any = ort.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
+            self._session: Any = ort.InferenceSession(
+                engine,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # its fallback prints
+            )
+            self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
+            self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
         except Exception as exc:  # its exceptions share no base class but this one
             raise EngineMismatchError(
                 f"ONNX Runtime {ort.__version__} cannot load this engine: {one_line(exc)}. "
                 "Build it again with ran-build."
             ) from exc
-        self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
-        self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
 
     @staticmethod
     def require() -> None:

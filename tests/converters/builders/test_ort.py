@@ -133,7 +133,7 @@ def test_an_engine_agrees_with_the_reference_evaluator(name, batch):
     "graph", [b"", b"hello", float_graph().SerializeToString()[:200]], ids=["empty", "text", "cut"]
 )
 def test_what_is_no_graph_is_refused_in_one_line(graph):
-    with pytest.raises(BuildError, match="ONNX Runtime .* refuses the graph: ") as error:
+    with pytest.raises(BuildError, match=r"ONNX Runtime .* refuses the graph: ") as error:
         open_builder("onnxruntime").build(graph, OPTIONS)
     assert "\n" not in str(error.value)
 

@@ -68,7 +68,7 @@ def test_the_engine_keeps_the_hint_it_was_compiled_with():
     "graph", [b"", b"hello", convolution().SerializeToString()[:300]], ids=["empty", "text", "cut"]
 )
 def test_what_is_no_graph_is_refused_in_one_line(graph):
-    with pytest.raises(BuildError, match="OpenVINO .* refuses the graph: ") as error:
+    with pytest.raises(BuildError, match=r"OpenVINO .* refuses the graph: ") as error:
         open_builder("openvino").build(graph, BuildOptions(precision=Precision.FP32))
     assert "\n" not in str(error.value)
 

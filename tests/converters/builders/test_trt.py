@@ -133,7 +133,7 @@ def test_a_builder_builds_again_after_a_refusal(builder):
 
 def test_errors_of_tensorrt_reach_the_log(builder, caplog):
     graph = graph_of([helper.make_node("Mystery", ["image"], ["logits"], name="odd", domain="com.example")])
-    with caplog.at_level(logging.ERROR, logger="ran_deploy.vendors"), pytest.raises(BuildError):
+    with caplog.at_level(logging.INFO, logger="ran_deploy.vendors"), pytest.raises(BuildError):
         builder.build(graph, OPTIONS)
     assert "Mystery" in caplog.text
 

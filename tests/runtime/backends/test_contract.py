@@ -156,10 +156,13 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_engine_is_refused_in_one_line(backend, damage):
+def test_a_damaged_engine_is_refused_in_one_line_and_nothing_is_printed(backend, damage, capfd):
+    engine = DAMAGE[damage](engine_of(backend))
+    capfd.readouterr()
     with pytest.raises(EngineMismatchError) as error:
-        open_runner(backend, DAMAGE[damage](engine_of(backend)))
+        open_runner(backend, engine)
     assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("other", ["openvino", "onnxruntime", "tensorrt-rtx"])

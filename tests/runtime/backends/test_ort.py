@@ -62,6 +62,6 @@ def test_the_reference_knows_its_types_and_shapes():
 
 
 def test_what_is_no_graph_is_refused_in_one_line():
-    with pytest.raises(EngineMismatchError, match="ONNX Runtime .* cannot load this engine") as error:
+    with pytest.raises(EngineMismatchError, match=r"ONNX Runtime .* cannot load this engine") as error:
         open_reference(b"hello")
     assert "\n" not in str(error.value)
