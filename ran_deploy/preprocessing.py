@@ -157,19 +157,24 @@ class _Band:
 
 def _resampled(pixels: np.ndarray, bands: tuple[_Band, ...], offset: int = 0) -> np.ndarray:
     """Contract the first axis with `bands`, whose input 0 is at -`offset`: uint8 (n, m, 3) -> uint8 (outputs, m, 3)."""
-    _, m, channels = pixels.shape
-    result = np.empty((sum(len(band.weights) for band in bands), m, channels), np.uint8)
+    result = np.empty((sum(len(band.weights) for band in bands), *pixels.shape[1:]), np.uint8)
     done = 0
     for band in bands:
-        source = pixels[band.start - offset : band.stop - offset].astype(np.float64, order="C")
-        sums = band.weights @ source.reshape(-1, m * channels)
-        sums += 0.5  # truncated on assignment: halves are rounded up, as in Pillow
-        np.clip(sums, 0, 255, out=sums)
-        result[done : done + len(sums)] = sums.reshape(-1, m, channels)
-        done += len(sums)
+        outputs = len(band.weights)
+        step = max(1, ONE_THREAD // (band.weights.size * pixels.shape[2]))
+        for left in range(0, pixels.shape[1], step):
+            source = pixels[band.start - offset : band.stop - offset, left : left + step].astype(np.float64, order="C")
+            sums = band.weights @ source.reshape(len(source), -1)
+            sums += 0.5  # truncated on assignment: halves are rounded up, as in Pillow
+            np.clip(sums, 0, 255, out=sums)
+            result[done : done + outputs, left : left + step] = sums.reshape(outputs, *source.shape[1:])
+        done += outputs
     return result
 
 
+# OpenBLAS computes a product of up to this many multiplications in the calling thread, and wakes others for a larger
+# one: they would compete with the other decoding threads and with inference (three times slower on 2 busy cores).
+ONE_THREAD = 2**18
 WEIGHT_UNIT = 2.0**-22  # Pillow's fixed point; sums of such weights times bytes are exact in float64
 OUTPUTS_PER_BAND = 16  # 8 to 32 are about equally fast; one band for all costs many times the arithmetic
 

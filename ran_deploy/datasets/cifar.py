@@ -71,7 +71,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Builds NumPy arrays and builtin containers, and nothing else: a pickle may otherwise run any code."""
 
     # How NumPy pickles an array, under the names that its releases gave these functions.
-    RECONSTRUCT: Any = np.empty(0).__reduce__()[0]  # type: ignore[index]
+    RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
     ALLOWED = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
