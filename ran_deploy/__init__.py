@@ -1,0 +1,33 @@
+"""ran-deploy: Residual Attention Networks from a PyTorch checkpoint to proven engines.
+
+The names below are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ran_deploy.workflows.export import ExportConfig
+    from ran_deploy.workflows.export import export_bundle as export
+    from ran_deploy.workflows.load import load
+    from ran_deploy.workflows.validate import ValidateConfig
+    from ran_deploy.workflows.validate import validate_bundle as validate
+
+__all__ = ["ExportConfig", "ValidateConfig", "export", "load", "validate"]
+
+_HOME = {
+    "ExportConfig": "ran_deploy.workflows.export:ExportConfig",
+    "export": "ran_deploy.workflows.export:export_bundle",
+    "load": "ran_deploy.workflows.load:load",
+    "ValidateConfig": "ran_deploy.workflows.validate:ValidateConfig",
+    "validate": "ran_deploy.workflows.validate:validate_bundle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ran_deploy' has no attribute {name!r}")
+    module, attribute = _HOME[name].split(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -15,8 +15,9 @@ import msgspec
 from filelock import FileLock
 
 from ran_deploy.bundle import sha256_of
+from ran_deploy.manifest import BatchProfile
 
-__all__ = ["EngineCache", "default_cache_dir"]
+__all__ = ["CachedEngine", "EngineCache", "default_cache_dir"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,20 @@ def default_cache_dir() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CachedEngine:
+    """An engine made here before, the batches it takes, and whether it passed the golden self-test here."""
+
+    data: bytes
+    batch: BatchProfile
+    proven: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Entry:
     sha256: str
     fingerprint: dict[str, str]
+    batch: BatchProfile
+    proven: bool
 
 
 class EngineCache:
@@ -39,7 +51,7 @@ class EngineCache:
     def __init__(self, root: Path, bundle_digest: str) -> None:
         self._folder = root / bundle_digest
 
-    def get(self, backend: str, fingerprint: Mapping[str, str]) -> bytes | None:
+    def get(self, backend: str, fingerprint: Mapping[str, str]) -> CachedEngine | None:
         """Return the engine made here before, or None if there is none or it was damaged."""
         folder = self._entry_folder(backend, fingerprint)
         try:
@@ -53,17 +65,19 @@ class EngineCache:
         if sha256_of(engine) != entry.sha256:
             logger.warning("ignoring the damaged cache entry %s (its sha256 differs)", folder)
             return None
-        return engine
+        return CachedEngine(data=engine, batch=entry.batch, proven=entry.proven)
 
-    def put(self, backend: str, fingerprint: Mapping[str, str], engine: bytes) -> Path | None:
+    def put(self, backend: str, fingerprint: Mapping[str, str], engine: CachedEngine) -> Path | None:
         """Keep an engine and return its folder; None, with a warning, where the cache cannot be written."""
         folder = self._entry_folder(backend, fingerprint)
-        entry = _Entry(sha256=sha256_of(engine), fingerprint=dict(fingerprint))
+        entry = _Entry(
+            sha256=sha256_of(engine.data), fingerprint=dict(fingerprint), batch=engine.batch, proven=engine.proven
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"):
                 # The entry vouches for the engine, so it is replaced last; a kill in between is a miss.
-                _replace(folder / "engine.plan", engine)
+                _replace(folder / "engine.plan", engine.data)
                 _replace(folder / "entry.json", msgspec.json.encode(entry))
         except OSError as exc:
             logger.warning("the engine is not kept: cannot write %s (%s)", folder, exc.strerror or exc)

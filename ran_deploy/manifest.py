@@ -101,10 +101,13 @@ class GoldenRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRecord:
-    """One engine made at export: what it needs to run, and whether it has proven itself."""
+    """One engine made at export: what it needs to run, and whether it has proven itself.
+
+    `file` is None where engines are bound to one CPU and made again, in a second, on each device.
+    """
 
     backend: str
-    file: str
+    file: str | None
     fingerprint: dict[str, str]  # what must agree where it is loaded: backend version, platform, device, ...
     batch: BatchProfile
     self_test: SelfTestStatus
@@ -150,7 +153,9 @@ def manifest_from_json(data: bytes, origin: str) -> Manifest:
     try:
         header: Any = msgspec.json.decode(data)
     except msgspec.DecodeError as exc:
-        raise BundleError(f"{origin}: manifest.json is not JSON ({exc}). The bundle is damaged: export it again.") from exc
+        raise BundleError(
+            f"{origin}: manifest.json is not JSON ({exc}). The bundle is damaged: export it again."
+        ) from exc
     needed = header.get("min_reader_version") if isinstance(header, dict) else None
     if isinstance(needed, int) and needed > SCHEMA_VERSION:
         raise BundleError(
@@ -159,4 +164,6 @@ def manifest_from_json(data: bytes, origin: str) -> Manifest:
     try:
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.ValidationError as exc:
-        raise BundleError(f"{origin}: manifest.json does not follow the schema ({exc}). Export the bundle again.") from exc
+        raise BundleError(
+            f"{origin}: manifest.json does not follow the schema ({exc}). Export the bundle again."
+        ) from exc

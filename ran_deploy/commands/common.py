@@ -1,0 +1,144 @@
+"""What the commands share: error messages, exit statuses, option types. No heavy imports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ran_deploy.backends import BACKENDS
+from ran_deploy.errors import ConfigError, RanDeployError
+
+__all__ = [
+    "INTERRUPTED",
+    "Batch",
+    "Size",
+    "Triple",
+    "backend_option",
+    "cache_dir_option",
+    "run_command",
+    "verbose_option",
+    "write_json",
+]
+
+INTERRUPTED = 130
+
+
+def run_command(command: click.Command) -> None:
+    """Run a command as the process: one line for each error a user can cause, never a traceback for it."""
+    name = command.name or "ran-deploy"
+    try:
+        sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"{name}: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except RanDeployError as exc:
+        click.echo(f"{name}: {exc}", err=True)
+        sys.exit(exc.exit_status)
+    except BrokenPipeError:
+        # The reader (head, less) is gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+class Size(click.ParamType[Any]):
+    """224 or 224x320: (height, width)."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        parts = str(value).lower().split("x")
+        if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is no size; expected a side such as 224, or height x width such as 224x320", param, ctx)
+        return int(parts[0]), int(parts[-1])
+
+
+class Batch(click.ParamType[Any]):
+    """8 or 1:8:32: the batch sizes an engine is built for."""
+
+    name = "MIN:OPT:MAX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
+        parts = str(value).split(":")
+        if len(parts) not in (1, 3) or not all(part.isdecimal() for part in parts):
+            self.fail(f"{value!r} is no batch profile; expected MIN:OPT:MAX such as 1:8:32", param, ctx)
+        sizes = [int(part) for part in parts] * (3 if len(parts) == 1 else 1)
+        if not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
+            self.fail(f"{value!r} is out of order; expected 1 <= MIN <= OPT <= MAX", param, ctx)
+        return sizes[0], sizes[1], sizes[2]
+
+
+class Triple(click.ParamType[Any]):
+    """0.485,0.456,0.406: one number for each channel, or one for all."""
+
+    name = "R,G,B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            numbers = [float(part) for part in str(value).split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3):
+            self.fail(f"{value!r} is not three numbers; expected such as 0.485,0.456,0.406", param, ctx)
+        return tuple(numbers * (3 if len(numbers) == 1 else 1))
+
+
+def backend_option(*, extra: tuple[str, ...] = (), **settings: Any) -> Callable[[Any], Any]:
+    """Return the option --backend, the one word for where an engine runs."""
+    return click.option("--backend", type=click.Choice([*extra, *BACKENDS]), **settings)
+
+
+def cache_dir_option() -> Callable[[Any], Any]:
+    """Return the option --cache-dir."""
+    return click.option(
+        "--cache-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where engines made on this device are kept  [default: $XDG_CACHE_HOME/ran-deploy]",
+    )
+
+
+def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    del ctx, param
+    level = logging.DEBUG if value else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s" if value else "warning: %(message)s")
+    return value
+
+
+def verbose_option() -> Callable[[Any], Any]:
+    """Return the option --verbose; it sets up logging, which without it shows warnings only."""
+    return click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_set_verbosity, help="Log every stage."
+    )
+
+
+def write_json(value: Any) -> None:
+    """Print a dataclass or plain value as one JSON document on standard output."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Return class names: a JSON list, or one a line. Raises: ConfigError."""
+    import json
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"Cannot read labels from {path} ({exc}); expected one class name a line.") from exc
+    if text.lstrip().startswith("["):
+        try:
+            return tuple(str(label) for label in json.loads(text))
+        except json.JSONDecodeError as exc:
+            raise ConfigError(f"{path} begins like a JSON list but is none ({exc}).") from exc
+    return tuple(line.strip() for line in text.splitlines() if line.strip())

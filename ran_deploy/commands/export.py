@@ -1,0 +1,154 @@
+"""ran-export: from a trained checkpoint to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ran_deploy.commands.common import (
+    Batch,
+    Size,
+    Triple,
+    backend_option,
+    cache_dir_option,
+    read_labels,
+    run_command,
+    verbose_option,
+    write_json,
+)
+from ran_deploy.errors import ConfigError
+from ran_deploy.precision import Precision
+from ran_deploy.preprocessing import ChannelOrder, Interpolation
+
+if TYPE_CHECKING:
+    from ran_deploy.workflows.export import ExportResult
+
+
+def choices(enum: Any) -> click.Choice[str]:
+    return click.Choice([member.value for member in enum])
+
+
+@click.command(name="ran-export")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Bundle to write, NAME.ran.")
+@click.option(
+    "--precision", type=choices(Precision), default="int8", show_default=True, help="What the engines compute in."
+)
+@backend_option(multiple=True, help="Engine to build; repeatable.  [default: all that this machine can build]")
+@click.option("--calibration-data", type=click.Path(path_type=Path), help="Typical images: folder, CIFAR, IDX or .npz.")
+@click.option("--calibration-images", type=int, default=512, show_default=True, metavar="N", help="How many to use.")
+@click.option(
+    "--calibration",
+    type=click.Choice(["minmax", "percentile"]),
+    default="minmax",
+    show_default=True,
+    help="How activation ranges are chosen.",
+)
+@click.option("--batch", type=Batch(), default="1:8:32", show_default=True, help="Batch sizes the engines take.")
+@click.option("--input-size", type=Size(), help="Engine input, height x width.  [default: the checkpoint's]")
+@click.option("--mean", type=Triple(), help="Per-channel mean of pixels in 0..1.")
+@click.option("--std", type=Triple(), help="Per-channel standard deviation of pixels in 0..1.")
+@click.option("--resize", metavar="SIDE|HxW|none", help="Resize before the crop; one number is the shorter side.")
+@click.option("--crop", type=Size(), help="Centre crop; the same as --input-size.")
+@click.option("--interpolation", type=choices(Interpolation), help="How pixels are interpolated on resizing.")
+@click.option("--antialias/--no-antialias", default=None, help="Smooth when shrinking, as torchvision and Pillow do.")
+@click.option("--channel-order", type=choices(ChannelOrder), help="What the network was trained with.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names: one a line, or a JSON list.")
+@click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Build the network with this; its code is executed.")
+@click.option("--golden", metavar="PATH|synthetic", help="Self-test inputs.  [default: calibration images]")
+@click.option("--pack", is_flag=True, help="Write one file, NAME.ran.zip.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle that stands at the output.")
+@cache_dir_option()
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@verbose_option()
+def export(checkpoint: Path, output: Path, as_json: bool, **options: Any) -> None:
+    """Convert a trained checkpoint into a bundle that runs anywhere.
+
+    The layout of CHECKPOINT (.pt .pth .pkl .tar .safetensors) is recognised from its keys and shapes.
+    """
+    config = config_from_options(checkpoint, output, **options)
+    from ran_deploy.workflows.export import export_bundle
+
+    result = export_bundle(config, lambda line: click.echo(line, err=as_json))
+    if as_json:
+        write_json(result.bundle.manifest)
+    else:
+        print_result(result)
+
+
+def config_from_options(
+    checkpoint: Path,
+    output: Path,
+    *,
+    precision: str,
+    backend: tuple[str, ...],
+    calibration: str,
+    batch: tuple[int, int, int],
+    input_size: tuple[int, int] | None,
+    crop: tuple[int, int] | None,
+    resize: str | None,
+    labels: Path | None,
+    pack: bool,
+    **options: Any,
+) -> Any:
+    """Return the ExportConfig. Raises: ConfigError for values that do not fit together."""
+    if crop and input_size and crop != input_size:
+        raise ConfigError(f"--crop {crop} and --input-size {input_size} differ; they are the same thing, give one.")
+    from ran_deploy.calibration import CalibrationMethod
+    from ran_deploy.manifest import BatchProfile
+    from ran_deploy.workflows.export import ExportConfig
+    from ran_deploy.workflows.recipe import RecipeOptions
+
+    recipe = RecipeOptions(
+        resize=parse_resize(resize),
+        interpolation=Interpolation(value) if (value := options.pop("interpolation")) else None,
+        channel_order=ChannelOrder(value) if (value := options.pop("channel_order")) else None,
+        antialias=options.pop("antialias"),
+        mean=options.pop("mean"),
+        std=options.pop("std"),
+    )
+    if pack and output.suffix != ".zip":
+        output = output.with_name(output.name + ".zip")
+    return ExportConfig(
+        checkpoint=checkpoint,
+        output=output,
+        precision=Precision(precision),
+        backends=backend or None,
+        calibration_method=CalibrationMethod(calibration),
+        batch=BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]),
+        input_size=input_size or crop,
+        recipe=recipe,
+        labels=read_labels(labels) if labels else None,
+        pack=pack,
+        **options,
+    )
+
+
+def parse_resize(value: str | None) -> int | tuple[int, int] | str | None:
+    """Return the shorter side, (height, width), 'none', or None for no choice. Raises: ConfigError."""
+    if value is None or value == "none":
+        return value
+    parts = value.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--resize is {value!r}; expected a side such as 256, a size such as 256x320, or none.")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+def print_result(result: ExportResult) -> None:
+    """Say what stands where and how each engine does."""
+    bundle = result.bundle
+    size = sum(record.size_bytes for record in bundle.manifest.files.values())
+    click.echo(f"wrote {bundle.path} ({size / 2**20:.1f} MiB, {bundle.manifest.precision.value})")
+    for engine in result.engines:
+        if engine.self_test is not None:
+            click.echo(f"  {engine.backend}: built, self-test passed ({engine.self_test.summary})")
+        elif engine.record is not None:
+            click.echo(f"  {engine.backend}: built, self-test pending until it runs on a device ({engine.reason})")
+        else:
+            click.echo(f"  {engine.backend}: not built here ({engine.reason})")
+
+
+def main() -> None:
+    run_command(export)

@@ -1,0 +1,224 @@
+"""From a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ran_deploy.backends import BACKENDS, dialect_of
+from ran_deploy.bundle import Bundle, check_output, open_bundle, write_bundle
+from ran_deploy.cache import default_cache_dir
+from ran_deploy.calibration import CalibrationMethod
+from ran_deploy.converters.graph import check, model_bytes
+from ran_deploy.datasets import Dataset, Split, open_dataset
+from ran_deploy.errors import ConfigError
+from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
+from ran_deploy.models import LoadedCheckpoint, load_checkpoint
+from ran_deploy.precision import Precision
+from ran_deploy.preprocessing import Preprocessing, prepare
+from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_engines
+from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
+from ran_deploy.workflows.lowering import lower_dialect
+from ran_deploy.workflows.quantization import CalibrationImages, calibration_images, quantized
+from ran_deploy.workflows.recipe import RecipeOptions, resolve_recipe
+from ran_deploy.workflows.reference import reference_graph, require_parity, torch_logits
+from ran_deploy.workflows.versions import tool_versions
+
+__all__ = ["MODEL_FILE", "REFERENCE_FILE", "ExportConfig", "ExportResult", "export_bundle"]
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.onnx"
+REFERENCE_FILE = "reference.onnx"
+CALIBRATION_FILE = "calibration.json"
+SYNTHETIC = "synthetic"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What to export and how; sizes are (height, width). `golden` is a path, 'synthetic' or None for a default.
+
+    `backends` None means every dialect, and engines for all backends that this machine can build.
+    """
+
+    checkpoint: Path
+    output: Path
+    precision: Precision = Precision.INT8
+    backends: tuple[str, ...] | None = None
+    calibration_data: Path | None = None
+    calibration_images: int = 512
+    calibration_method: CalibrationMethod = CalibrationMethod.MINMAX
+    batch: BatchProfile = field(default_factory=BatchProfile)
+    input_size: tuple[int, int] | None = None
+    recipe: RecipeOptions = field(default_factory=RecipeOptions)
+    labels: tuple[str, ...] | None = None
+    model: str | None = None
+    golden: str | None = None
+    pack: bool = False
+    overwrite: bool = False
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        for backend in self.backends or ():
+            dialect_of(backend)
+        if self.precision is Precision.INT8 and self.calibration_data is None:
+            raise ConfigError(
+                "INT8 needs calibration data and none was given: add --calibration-data PATH with a few hundred "
+                "typical images (a folder, CIFAR, IDX or .npz), or choose --precision fp16."
+            )
+        if not 1 <= self.batch.minimum <= self.batch.optimum <= self.batch.maximum:
+            sizes = f"{self.batch.minimum}:{self.batch.optimum}:{self.batch.maximum}"
+            raise ConfigError(f"Batch sizes are {sizes}; expected 1 <= MIN <= OPT <= MAX.")
+        if self.calibration_images < 1:
+            raise ConfigError(f"--calibration-images is {self.calibration_images}; expected at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """The bundle as written, and each backend's engine or the reason why there is none."""
+
+    bundle: Bundle
+    engines: tuple[ExportedEngine, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What the graphs are made of."""
+
+    checkpoint: LoadedCheckpoint
+    dataset: Dataset | None
+    recipe: Preprocessing
+    recipe_source: str
+    images: CalibrationImages | None
+
+
+def export_bundle(config: ExportConfig, report: Report = logger.info) -> ExportResult:
+    """Export a checkpoint into a bundle; nothing stands at `config.output` until all of it does.
+
+    `report` gets a line for each stage. Raises: a RanDeployError for whatever the user can cause.
+    """
+    check_output(config.output, overwrite=config.overwrite)
+    source = _read_source(config, report)
+    manifest, files, golden = _graphs(config, source, report)
+    backends = config.backends or tuple(BACKENDS)
+    report(f"building engines: {', '.join(backends)}")
+    engines = export_engines(backends, manifest, files, golden, must_build=config.backends is not None)
+    records = tuple(engine.record for engine in engines if engine.record is not None)
+    files.update({engine.record.file: engine.data for engine in engines if engine.record and engine.record.file})
+    write_bundle(
+        config.output, replace(manifest, engines=records), files, pack=config.pack, overwrite=config.overwrite
+    )
+    bundle = open_bundle(config.output)
+    keep_engines(engines, config.cache_dir or default_cache_dir(), bundle.digest)
+    return ExportResult(bundle=bundle, engines=engines)
+
+
+def _read_source(config: ExportConfig, report: Report) -> _Source:
+    checkpoint = load_checkpoint(config.checkpoint, model=config.model, input_size=config.input_size)
+    report(
+        f"checkpoint: {checkpoint.architecture}, {checkpoint.parameters / 1e6:.2f} M parameters, "
+        f"{checkpoint.num_classes} classes ({'; '.join([f'{checkpoint.layout} layout', *checkpoint.notes])})"
+    )
+    dataset = open_dataset(config.calibration_data, Split.TRAIN) if config.calibration_data else None
+    recipe, recipe_source = resolve_recipe(
+        config.recipe,
+        input_size=checkpoint.input_size,
+        stored=checkpoint.preprocessing,
+        dataset=dataset.defaults if dataset else None,
+        dataset_name=dataset.name if dataset else "",
+    )
+    report(f"pre-processing: {recipe} (from {recipe_source})")
+    images = calibration_images(dataset, config.calibration_images, recipe) if dataset else None
+    return _Source(
+        checkpoint=checkpoint, dataset=dataset, recipe=recipe, recipe_source=recipe_source, images=images
+    )
+
+
+def _graphs(config: ExportConfig, source: _Source, report: Report) -> tuple[Manifest, dict[str, bytes], Golden]:
+    """Return the manifest without engines, the graphs and what goes with them, and the golden logits."""
+    checkpoint, recipe = source.checkpoint, source.recipe
+    inputs, golden_source = _golden_inputs(config.golden, recipe, source.images)
+    expected = torch_logits(checkpoint, recipe, inputs)
+    reference = reference_graph(checkpoint, recipe, report)
+    require_parity(reference, inputs, expected)
+    artifact, calibration = reference, None
+    files: dict[str, bytes] = {}
+    if config.precision is Precision.INT8:
+        assert source.images is not None
+        report(f"calibrating on {len(source.images.prepared)} images of {source.images.dataset}")
+        result = quantized(reference, source.images, config.calibration_method)
+        artifact, calibration = result.model, result.record
+        check(artifact)
+        files[CALIBRATION_FILE] = result.table.to_json()
+    files[MODEL_FILE] = model_bytes(artifact)
+    if config.precision is not Precision.FP32:
+        files[REFERENCE_FILE] = model_bytes(reference)
+    records, logits = {}, {"pytorch": expected}
+    for name in dict.fromkeys(dialect_of(backend) for backend in config.backends or BACKENDS):
+        report(f"lowering to the {name} dialect")
+        dialect = lower_dialect(artifact, name, config.precision, inputs, expected)
+        same = next((file for file, data in files.items() if data == dialect.graph), dialect.record.graph)
+        files[same] = dialect.graph
+        records[name], logits[name] = replace(dialect.record, graph=same), dialect.logits
+    golden = Golden(inputs=inputs, logits=logits)
+    files[GOLDEN_FILE] = golden.to_bytes()
+    manifest = Manifest(
+        name=config.output.name.removesuffix(".zip").removesuffix(".ran"),
+        task=Task.CLASSIFICATION,
+        architecture=checkpoint.architecture,
+        num_classes=checkpoint.num_classes,
+        labels=_labels(config.labels, checkpoint, source.dataset),
+        preprocessing=recipe,
+        preprocessing_source=source.recipe_source,
+        precision=config.precision,
+        kept_in_float={},
+        checkpoint=CheckpointRecord(
+            file_name=config.checkpoint.name,
+            sha256=checkpoint.sha256,
+            layout=checkpoint.layout,
+            parameters=checkpoint.parameters,
+        ),
+        calibration=calibration,
+        golden=GoldenRecord(inputs=len(inputs), source=golden_source),
+        dialects=records,
+        engines=(),
+        batch=config.batch,
+        tools=tool_versions(),
+        files={},
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+    return manifest, files, golden
+
+
+def _golden_inputs(
+    golden: str | None, recipe: Preprocessing, images: CalibrationImages | None
+) -> tuple[np.ndarray, str]:
+    """Return uint8 (N, H, W, 3) and where they came from."""
+    if golden not in (None, SYNTHETIC):
+        dataset = open_dataset(Path(golden), Split.TEST)
+        count = min(GOLDEN_INPUTS, len(dataset))
+        chosen = [prepare(dataset.image(index), recipe) for index in range(count)]
+        # A short set is repeated: the self-test runs the engine's largest batch and wants as many inputs.
+        return np.stack([chosen[i % count] for i in range(GOLDEN_INPUTS)]), f"images of {dataset.name}"
+    if golden is None and images is not None and len(images.prepared) >= GOLDEN_INPUTS:
+        return images.prepared[:GOLDEN_INPUTS], f"calibration images of {images.dataset}"
+    return synthetic_inputs(recipe.crop), SYNTHETIC
+
+
+def _labels(
+    asked: tuple[str, ...] | None, checkpoint: LoadedCheckpoint, dataset: Dataset | None
+) -> tuple[str, ...] | None:
+    """Return the class names: those asked for, the checkpoint's, or the data set's where their number fits."""
+    if asked is not None and len(asked) != checkpoint.num_classes:
+        raise ConfigError(f"--labels names {len(asked)} classes; the checkpoint has {checkpoint.num_classes}.")
+    known = asked or checkpoint.labels
+    if known is None and dataset is not None and dataset.classes and len(dataset.classes) == checkpoint.num_classes:
+        return dataset.classes
+    return known

@@ -1,0 +1,85 @@
+"""Golden inputs with the logits every evaluation must reproduce: made at export, compared on each device."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ran_deploy.bundle import Bundle
+from ran_deploy.errors import BundleError, SelfTestError
+from ran_deploy.verification.golden import SelfTestResult, self_test
+
+__all__ = ["GOLDEN_FILE", "GOLDEN_INPUTS", "Golden", "prove", "read_golden", "synthetic_inputs"]
+
+GOLDEN_FILE = "golden.npz"
+GOLDEN_INPUTS = 32
+MICRO_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """uint8 inputs (N, H, W, 3) as engines take them, and float32 logits (N, classes) by evaluation.
+
+    Keys of `logits` are 'pytorch' and the names of dialects.
+    """
+
+    inputs: np.ndarray
+    logits: Mapping[str, np.ndarray]
+
+    def to_bytes(self) -> bytes:
+        """Return the content of golden.npz."""
+        buffer = io.BytesIO()
+        np.savez(buffer, inputs=self.inputs, **{f"logits_{name}": logits for name, logits in self.logits.items()})
+        return buffer.getvalue()
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """Return the golden inputs and logits of a bundle. Raises: BundleError if they are damaged."""
+    try:
+        with np.load(io.BytesIO(bundle.read(GOLDEN_FILE)), allow_pickle=False) as content:
+            logits = {key.removeprefix("logits_"): content[key] for key in content.files if key.startswith("logits_")}
+            return Golden(inputs=content["inputs"], logits=logits)
+    except (ValueError, KeyError, OSError) as exc:
+        raise BundleError(f"Bundle {bundle.path}: {GOLDEN_FILE} cannot be read ({exc}). Export it again.") from exc
+
+
+def synthetic_inputs(size: tuple[int, int], count: int = GOLDEN_INPUTS, seed: int = 0) -> np.ndarray:
+    """Return uint8 (count, *size, 3): coloured clouds, smooth at several scales as photographs are."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((count, *size, 3))
+    for cells in (2, 4, 8, 16):
+        coarse = rng.standard_normal((count, cells + 1, cells + 1, 3))
+        total += _stretched(coarse, size) / np.sqrt(cells)
+    low, high = (f(total, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
+    return np.rint((total - low) / (high - low) * 255).astype(np.uint8)
+
+
+def _stretched(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Interpolate (N, h, w, C) linearly to (N, *size, C), corners on corners."""
+    for axis, side in ((1, size[0]), (2, size[1])):
+        position = np.linspace(0, grid.shape[axis] - 1, side)
+        low = np.minimum(position.astype(int), grid.shape[axis] - 2)
+        weight = (position - low).reshape([-1 if i == axis else 1 for i in range(4)])
+        grid = np.take(grid, low, axis) * (1 - weight) + np.take(grid, low + 1, axis) * weight
+    return grid
+
+
+def in_batches(infer: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray) -> np.ndarray:
+    """Return `infer` of all inputs, a few at a time: graphs with many outputs need the memory."""
+    parts = [infer(inputs[i : i + MICRO_BATCH]) for i in range(0, len(inputs), MICRO_BATCH)]
+    return np.concatenate(parts)
+
+
+def prove(
+    infer: Callable[[np.ndarray], np.ndarray], golden: Golden, dialect: str, *, spread: float, max_batch: int, name: str
+) -> SelfTestResult:
+    """Run the golden self-test. Raises: SelfTestError if it fails: that engine must not be used."""
+    if dialect not in golden.logits:
+        raise BundleError(f"The bundle has no golden logits for the {dialect} dialect. Export it with that backend.")
+    result = self_test(infer, golden.inputs, golden.logits[dialect], spread=spread, max_batch=max_batch)
+    if not result.passed:
+        raise SelfTestError(f"{name} failed the golden self-test and is not used: {result.summary}")
+    return result

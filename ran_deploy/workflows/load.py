@@ -1,0 +1,21 @@
+"""Loading a bundle for inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ran_deploy.bundle import open_bundle
+from ran_deploy.runtime.predictor import Predictor
+from ran_deploy.workflows.engines import AUTO, load_engine
+
+__all__ = ["load"]
+
+
+def load(path: str | Path, backend: str = AUTO, *, cache_dir: Path | None = None, threads: int = 0) -> Predictor:
+    """Return a predictor for the bundle at `path`; close it, or use it in a with statement.
+
+    `backend` 'auto' takes the best that can run here; `threads` 0 lets the CPU backends choose. An engine that has not
+    been proven on this device passes the golden self-test first.
+    Raises: BundleError, BackendUnavailableError, EngineMismatchError, SelfTestError.
+    """
+    return load_engine(open_bundle(path), backend, cache_dir=cache_dir, threads=threads).predictor

@@ -1,0 +1,93 @@
+"""Calibrating a float graph on images and writing INT8 into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ran_deploy.bundle import sha256_of
+from ran_deploy.calibration import CalibrationMethod, CalibrationTable, collect_ranges, data_digest
+from ran_deploy.converters.graph import model_bytes
+from ran_deploy.converters.quantize import find_calibrated_tensors, insert_qdq, with_outputs
+from ran_deploy.datasets import Dataset, image_digest, select_indices
+from ran_deploy.errors import CalibrationError, InputError
+from ran_deploy.manifest import CalibrationRecord
+from ran_deploy.preprocessing import Preprocessing, prepare
+from ran_deploy.runtime.backends.ort import open_reference
+from ran_deploy.runtime.predictor import INPUT
+
+__all__ = ["CalibrationImages", "Quantized", "calibration_images", "quantized"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationImages:
+    """What the ranges are measured on: prepared uint8 (N, H, W, 3), and the digests of the images they came from."""
+
+    dataset: str
+    prepared: np.ndarray
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """The INT8 artifact graph, the table it was made with, and what the manifest says of it."""
+
+    model: ir.Model
+    table: CalibrationTable
+    record: CalibrationRecord
+
+
+def calibration_images(dataset: Dataset, count: int, recipe: Preprocessing) -> CalibrationImages:
+    """Choose `count` images, balanced over classes, and prepare them. Raises: CalibrationError if none can be read."""
+    prepared, digests = [], []
+    for index in select_indices(dataset, count):
+        try:
+            image = dataset.image(index)
+        except InputError:
+            continue  # a broken file among thousands must not stop an export
+        prepared.append(prepare(image, recipe))
+        digests.append(image_digest(image))
+    if not prepared:
+        raise CalibrationError(f"No image of {dataset.name} can be read; give images to calibrate with.")
+    return CalibrationImages(dataset=dataset.name, prepared=np.stack(prepared), digests=tuple(digests))
+
+
+def quantized(
+    model: ir.Model,
+    images: CalibrationImages,
+    method: CalibrationMethod,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Quantized:
+    """Measure the range of every tensor that some dialect quantises and insert Q/DQ pairs by the base rule.
+
+    `model` is the float graph that takes uint8; it never changes.
+    """
+    names = find_calibrated_tensors(model)
+    observed = open_reference(model_bytes(with_outputs(model, names)))
+    try:
+        ranges = collect_ranges(
+            lambda batch: _only(names, observed.infer({INPUT: batch})), [images.prepared], method, progress=progress
+        )
+    finally:
+        observed.close()
+    table = CalibrationTable(
+        method=method,
+        ranges=ranges,
+        model_sha256=sha256_of(model_bytes(model)),
+        images=len(images.prepared),
+        data_sha256=data_digest(images.digests),
+    )
+    artifact = model.clone()
+    insert_qdq(artifact, ranges)
+    record = CalibrationRecord(
+        method=method.value, dataset=images.dataset, images=len(images.prepared), image_sha256=images.digests
+    )
+    return Quantized(model=artifact, table=table, record=record)
+
+
+def _only(names: list[str], outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: outputs[name] for name in names}
