@@ -21,8 +21,8 @@ PAIR_MAX = 127  # 255 * 128 fits into int16; rounding two weights can add 1
 def openvino_graph(model: ir.Model, precision: Precision) -> ir.Model:
     """Return the float32 graph for fp32, the FP16 graph for fp16; for int8 s8 becomes u8 on non-negative tensors.
 
-    u8 has twice the steps there. The float rest of int8 stays float32: OpenVINO's own precision hint makes it BF16 where
-    the CPU has that. Weights are kept from overflowing on CPUs without VNNI: see `fit_int16_pairs`.
+    u8 has twice the steps there. The float rest of int8 stays float32: OpenVINO's own precision hint makes it BF16
+    where the CPU has that. Weights are kept from overflowing on CPUs without VNNI: see `fit_int16_pairs`.
     """
     if precision is Precision.FP16:
         return lower_to_fp16(model)
