@@ -15,7 +15,7 @@ from ran_deploy.runtime.postprocess import Prediction
 
 from ran_deploy.errors import ConfigError, OutputError
 
-__all__ = ["CsvSink", "JsonlSink", "Sink", "open_sink"]
+__all__ = ["CsvSink", "JsonlSink", "Sink", "json_row", "open_sink"]
 
 
 class Sink:
@@ -83,9 +83,7 @@ class JsonlSink(Sink):
     """
 
     def write_rows(self, result: Result, predictions: Sequence[Prediction]) -> None:
-        error = None if result.error is None else _unicode(result.error)
-        row = {"source": _unicode(result.name), "predictions": list(predictions), "error": error}
-        self.stream.write(msgspec.json.encode(row).decode() + "\n")  # NaN becomes null: JSON has none
+        self.stream.write(json_row(result, predictions) + "\n")
 
 
 class CsvSink(Sink):
@@ -108,6 +106,13 @@ class CsvSink(Sink):
         for rank, best in enumerate(predictions, 1):
             label = _cell(best.label or "")
             self.rows.writerow([source, rank, best.index, label, f"{best.probability:.6g}", f"{best.logit:.6g}", ""])
+
+
+def json_row(result: Result, predictions: Sequence[Prediction]) -> str:
+    """Return a result as one JSON object in one line; `predictions` is empty where it has an error."""
+    error = None if result.error is None else _unicode(result.error)
+    row = {"source": _unicode(result.name), "predictions": list(predictions), "error": error}
+    return msgspec.json.encode(row).decode()  # NaN becomes null: JSON has none
 
 
 SINKS: dict[str, type[JsonlSink] | type[CsvSink]] = {".jsonl": JsonlSink, ".csv": CsvSink}

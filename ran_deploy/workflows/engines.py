@@ -26,11 +26,13 @@ from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.golden import Golden, prove, read_golden
 
 __all__ = [
+    "ALL",
     "AUTO",
     "ExportedEngine",
     "LoadedEngine",
     "build_engine",
     "choose_backend",
+    "expand_backends",
     "export_engines",
     "keep_engines",
     "load_engine",
@@ -40,6 +42,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
+ALL = "all"
 # Their engines take a GPU and minutes to make, so they are made by ran-export or ran-build, never unasked.
 BUILT_ON_REQUEST = frozenset({"tensorrt", "tensorrt-rtx"})
 
@@ -74,6 +77,19 @@ def choose_backend(bundle: Bundle, backend: str, cache_dir: Path | None = None) 
             "No backend of this bundle can run here. " + " ".join(f"{name}: {reason}" for name, reason in reasons.items())
         )
     return chosen
+
+
+def expand_backends(bundle: Bundle, backends: Sequence[str], cache_dir: Path | None = None) -> tuple[str, ...]:
+    """Return the backends meant, each once: 'all' are those that can run here, 'auto' is the best of them.
+
+    Raises: BackendUnavailableError if there is none.
+    """
+    chosen: list[str] = []
+    for backend in backends:
+        best = choose_backend(bundle, AUTO if backend == ALL else backend, cache_dir)
+        runnable = [name for name, reason in runnable_backends(bundle, cache_dir).items() if reason is None]
+        chosen += runnable if backend == ALL else [best]
+    return tuple(dict.fromkeys(chosen))
 
 
 def require_dialect(bundle: Bundle, backend: str) -> str:

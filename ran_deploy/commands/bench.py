@@ -1,0 +1,77 @@
+"""ran-bench: latency and throughput of a bundle on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ran_deploy.commands.common import (
+    backend_option,
+    cache_dir_option,
+    run_command,
+    verbose_option,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from ran_deploy.workflows.bench import BenchRow
+
+
+@click.command(name="ran-bench")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@backend_option(extra=("auto", "all"), multiple=True, default=["auto"], help="Engine to measure; repeatable.")
+@click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, help="Batch size; repeatable.")
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="Time spent on each batch size.")
+@click.option("--warm-up", type=click.IntRange(min=0), default=5, show_default=True, help="Runs that do not count.")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
+@cache_dir_option()
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@verbose_option()
+def bench(
+    bundle: Path,
+    backend: tuple[str, ...],
+    batches: tuple[int, ...],
+    seconds: float,
+    warm_up: int,
+    threads: int,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure the engine of BUNDLE: prepared images in, logits out."""
+    from ran_deploy.bundle import open_bundle
+    from ran_deploy.workflows.bench import BenchConfig, bench_bundle
+    from ran_deploy.workflows.engines import expand_backends
+
+    config = BenchConfig(
+        bundle=bundle,
+        backends=expand_backends(open_bundle(bundle), backend, cache_dir),
+        batches=batches,
+        warm_up=warm_up,
+        seconds=seconds,
+        threads=threads,
+        cache_dir=cache_dir,
+    )
+    rows = bench_bundle(config, lambda line: click.echo(line, err=True))
+    if as_json:
+        write_json(rows)
+    else:
+        print_rows(rows)
+
+
+def print_rows(rows: list[BenchRow]) -> None:
+    """Print a table, and a warning if the machine was too busy to believe it."""
+    click.echo(f"{'backend':<14}{'batch':>6}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}{'images/s':>12}{'variation':>11}")
+    for row in rows:
+        latency = row.latency_ms
+        click.echo(
+            f"{row.backend:<14}{row.batch:>6}{latency.p50:>10.2f}{latency.p90:>10.2f}{latency.p99:>10.2f}"
+            f"{row.images_per_second:>12.1f}{row.variation:>10.0%}{' !' if row.noisy else ''}"
+        )
+    if any(row.noisy for row in rows):
+        click.echo("! other load or a throttled processor: compare only medians of interleaved runs", err=True)
+
+
+def main() -> None:
+    run_command(bench)

@@ -1,0 +1,147 @@
+"""ran-infer: batched inference over files, folders and lists."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ran_deploy.commands.common import (
+    INTERRUPTED,
+    backend_option,
+    cache_dir_option,
+    run_command,
+    verbose_option,
+)
+
+if TYPE_CHECKING:
+    from ran_deploy.runtime.pipeline import Result
+    from ran_deploy.runtime.postprocess import Prediction
+
+NAME_WIDTH = 48
+
+
+@click.command(name="ran-infer")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True)
+@backend_option(extra=("auto",), default="auto", show_default=True, help="Engine to run.")
+@click.option("--batch", type=click.IntRange(min=1), help="Images in one run.  [default: the bundle's optimum]")
+@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to give each image.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write results to FILE.jsonl or FILE.csv.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
+@cache_dir_option()
+@verbose_option()
+def infer(
+    bundle: Path,
+    inputs: tuple[str, ...],
+    backend: str,
+    batch: int | None,
+    top_k: int,
+    output: Path | None,
+    as_json: bool,
+    threads: int,
+    cache_dir: Path | None,
+) -> int:
+    """Classify images with the engine of BUNDLE.
+
+    INPUTS are image files, folders, patterns, .npy or .npz arrays (uint8), or - for a list of files on standard input.
+    Results come in the order of the inputs. An image that cannot be read becomes a result with an error; the rest is
+    done, and the exit status is 1.
+    """
+    from ran_deploy.runtime.pipeline import run_pipeline
+    from ran_deploy.runtime.postprocess import top_k as best
+    from ran_deploy.runtime.sources import expand_inputs
+    from ran_deploy.workflows.load import load
+
+    sources = expand_inputs(inputs, sys.stdin)
+    done = failed = 0
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(_sink(output, as_json))
+        predictor = stack.enter_context(load(bundle, backend, cache_dir=cache_dir, threads=threads))
+        stop = stack.enter_context(_stop_on_interrupt())
+        results = run_pipeline(
+            sources,
+            prepare=predictor.prepare,
+            infer=predictor.infer_batch,
+            batch=batch or predictor.batch.optimum,
+            stop=stop,
+        )
+        for result in results:
+            predictions = [] if result.logits is None else best(result.logits[None], top_k, predictor.labels)[0]
+            sink.write(result, predictions)
+            done += 1
+            failed += result.error is not None
+    summary = f"{done} images, {failed} failed" if failed else f"{done} images"
+    where = f", results in {output}" if output else ""
+    click.echo(f"{summary} ({predictor.backend}){where}", err=True)
+    if stop.is_set():
+        return INTERRUPTED
+    return 1 if failed else 0
+
+
+class _Table:
+    """Results as lines for a person."""
+
+    def __enter__(self) -> _Table:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def write(self, result: Result, predictions: list[Prediction]) -> None:
+        name = result.name if len(result.name) <= NAME_WIDTH else "..." + result.name[3 - NAME_WIDTH :]
+        if result.error is not None:
+            click.echo(f"{name:<{NAME_WIDTH}}  error: {result.error}")
+            return
+        best = "  ".join(
+            f"{p.label if p.label is not None else p.index} {100 * p.probability:.1f} %" for p in predictions
+        )
+        click.echo(f"{name:<{NAME_WIDTH}}  {best}")
+
+
+class _JsonLines(_Table):
+    """Results as one JSON object a line on standard output."""
+
+    def write(self, result: Result, predictions: list[Prediction]) -> None:
+        from ran_deploy.runtime.sinks import json_row
+
+        click.echo(json_row(result, predictions))
+
+
+def _sink(output: Path | None, as_json: bool) -> Any:
+    if output is not None:
+        from ran_deploy.runtime.sinks import open_sink
+
+        return open_sink(output)
+    return _JsonLines() if as_json else _Table()
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; what is in flight is finished. A second one ends at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: Any) -> None:
+        del frame
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        click.echo("stopping: finishing what is in flight", err=True)
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def main() -> None:
+    run_command(infer)

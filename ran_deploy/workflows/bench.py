@@ -1,0 +1,90 @@
+"""Measuring an engine: latency and throughput by batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ran_deploy.bundle import Bundle, open_bundle
+from ran_deploy.errors import ConfigError
+from ran_deploy.runtime.timing import Latency, measure
+from ran_deploy.workflows.engines import AUTO, load_engine
+from ran_deploy.workflows.golden import read_golden
+
+__all__ = ["BenchConfig", "BenchRow", "bench_bundle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """What to measure. `batches` empty means 1, the optimum and the largest batch of each engine."""
+
+    bundle: Path
+    backends: tuple[str, ...] = (AUTO,)
+    batches: tuple[int, ...] = ()
+    warm_up: int = 5
+    seconds: float = 3.0
+    threads: int = 0
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.warm_up < 0:
+            raise ConfigError(f"Found {self.seconds} seconds and {self.warm_up} warm-up runs; both must be positive.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRow:
+    """One engine at one batch size: latency of a batch in ms, images a second, and how steady the machine was."""
+
+    backend: str
+    batch: int
+    runs: int
+    latency_ms: Latency
+    images_per_second: float
+    variation: float
+    noisy: bool
+
+
+def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda line: None) -> list[BenchRow]:
+    """Time the engines on the golden inputs, prepared images in and logits out; decoding is not part of it.
+
+    Raises: BackendUnavailableError and what `load_engine` raises.
+    """
+    bundle = open_bundle(config.bundle)
+    return [row for backend in config.backends for row in _bench_backend(bundle, backend, config, report)]
+
+
+def _bench_backend(
+    bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]
+) -> list[BenchRow]:
+    inputs = read_golden(bundle).inputs
+    rows = []
+    with load_engine(bundle, backend, cache_dir=config.cache_dir, threads=config.threads).predictor as predictor:
+        profile = predictor.batch
+        for size in config.batches or _distinct([1, profile.optimum, profile.maximum]):
+            report(f"{predictor.backend}: batch {size}")
+            images = np.resize(inputs, (size, *inputs.shape[1:]))
+            timing = measure(
+                lambda images=images: predictor.infer_batch(images),
+                warm_up=config.warm_up,
+                repeats=10,
+                min_seconds=config.seconds,
+            )
+            rows.append(
+                BenchRow(
+                    backend=predictor.backend,
+                    batch=size,
+                    runs=len(timing.durations_ms),
+                    latency_ms=timing.latency_ms,
+                    images_per_second=timing.throughput(size),
+                    variation=timing.variation,
+                    noisy=timing.noisy,
+                )
+            )
+    return rows
+
+
+def _distinct(sizes: Sequence[int]) -> list[int]:
+    return sorted(set(sizes))
