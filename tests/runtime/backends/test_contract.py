@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from ran_deploy.converters.builders import BuildOptions, open_builder
-from ran_deploy.runtime.backends import RUNNERS, fingerprint, misfits, open_runner, unavailable_reason
-from ran_deploy.runtime.runner import TensorSpec, infer_checked
 
+from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.errors import EngineMismatchError, RanDeployError, ShapeError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
+from ran_deploy.runtime.backends import RUNNERS, fingerprint, misfits, open_runner, unavailable_reason
+from ran_deploy.runtime.runner import TensorSpec, infer_checked
 
 HEIGHT, WIDTH, CLASSES = 9, 14, 5
 OPTIONS = BuildOptions(precision=Precision.FP32, batch=BatchProfile(minimum=1, optimum=3, maximum=7))
