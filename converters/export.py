@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 import torch
-from ran_deploy.converters.graph import ARTIFACT_OPSET, IR_VERSION, MODULE
 from torch import nn
 
+from ran_deploy.converters.graph import ARTIFACT_OPSET, IR_VERSION, MODULE
 from ran_deploy.errors import ConversionError
 
 __all__ = ["onnx_from_module"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
+
 from ran_deploy.converters.graph import (
     RANGE,
     add_constant,
@@ -19,7 +20,6 @@ from ran_deploy.converters.graph import (
 )
 from ran_deploy.converters.prologue import PROLOGUE
 from ran_deploy.converters.quantize import quantize
-
 from ran_deploy.errors import ConversionError
 
 __all__ = ["lower_to_fp16"]

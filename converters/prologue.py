@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from ran_deploy.converters.graph import MODULE, add_constant
 
+from ran_deploy.converters.graph import MODULE, add_constant
 from ran_deploy.errors import ConversionError
 from ran_deploy.preprocessing import Preprocessing
 

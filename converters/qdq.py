@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from ran_deploy.converters.graph import RANGE, add_constant, insert_after, unused_name
 
+from ran_deploy.converters.graph import RANGE, add_constant, insert_after, unused_name
 from ran_deploy.errors import CalibrationError
 
 __all__ = [

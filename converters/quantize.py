@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
+
 from ran_deploy.converters.graph import (
     RANGE,
     add_constant,
@@ -19,7 +20,6 @@ from ran_deploy.converters.graph import (
     unused_name,
 )
 from ran_deploy.converters.qdq import ActivationPair, insert_pair, recorded_range, scale_from_range
-
 from ran_deploy.errors import CalibrationError, ConversionError
 
 __all__ = [
@@ -52,20 +52,28 @@ def find_calibrated_tensors(model: ir.Model) -> list[str]:
 def find_dialect_tensors(graph: ir.Graph) -> list[ir.Value]:
     """Return the tensors that a dialect may quantise beyond the base rule, be they quantised already or not.
 
-    They are outputs of Conv and of Add and Mul of two tensors. Left out are graph outputs, tensors that only a Relu
-    reads (it merges into the node before it), nodes kept in float, and with sums with a constant the inside of a gate,
+    They are outputs of Conv and of Add and Mul of two tensors, behind the Relu where only that follows (it merges into
+    the node). Left out are graph outputs, nodes kept in float, and with sums with a constant the inside of a gate,
     (1 + M) * T, where int8 costs accuracy.
     """
-    return [
-        node.outputs[0]
+    nodes = [
+        node
         for node in graph
         if node.op_type in DIALECT_OPS
         and node.domain == ""
         and KEPT_FLOAT not in node.metadata_props
-        and not node.outputs[0].is_graph_output()
-        and [reader.op_type for reader in node.outputs[0].consumers()] != ["Relu"]
         and (node.op_type == "Conv" or all(array_of(value) is None for value in node.inputs))
     ]
+    tensors = [behind_relu(node.outputs[0]) for node in nodes]
+    return [tensor for tensor in tensors if not tensor.is_graph_output()]
+
+
+def behind_relu(tensor: ir.Value) -> ir.Value:
+    """Return the output of the Relu that alone reads `tensor`, else `tensor`."""
+    readers = tensor.consumers()
+    if len(readers) == 1 and readers[0].op_type == "Relu" and not tensor.is_graph_output():
+        return readers[0].outputs[0]
+    return tensor
 
 
 def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:

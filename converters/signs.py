@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import onnx_ir as ir
+
 from ran_deploy.converters.graph import array_of
 
 __all__ = ["find_non_negative"]

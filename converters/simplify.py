@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from ran_deploy.converters.graph import IR_VERSION, MODULE, check, model_bytes, model_from_bytes
 
+from ran_deploy.converters.graph import IR_VERSION, MODULE, check, model_bytes, model_from_bytes
 from ran_deploy.errors import ConversionError
 
 __all__ = ["relative_difference", "simplified"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+
 from ran_deploy.converters.graph import add_constant, array_of, check, require_array, unused_name
 from ran_deploy.converters.passes.remove_unused import remove_unused
 from ran_deploy.converters.qdq import (
@@ -15,12 +16,10 @@ from ran_deploy.converters.qdq import (
 )
 from ran_deploy.converters.quantize import KEPT_FLOAT, find_dialect_tensors
 from ran_deploy.converters.signs import find_non_negative
-
 from ran_deploy.precision import Precision
 
 __all__ = ["bias_steps", "onnxruntime_graph", "unsigned_grid"]
 
-SELECTIONS = ("MaxPool", "Resize")  # run on the integers themselves, so output and input share one scale
 INT32_MAX = 2**31 - 1
 
 
@@ -28,8 +27,9 @@ def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
     """Return the float32 graph for fp32 and fp16 (FP16 is slower in its CPU kernels), the u8 graph for int8.
 
     ONNX Runtime 1.32 fuses Q/DQ into int8 kernels only where they stand on both sides of a node, and its s8 kernels
-    are slower than float32. So besides the base rule's tensors the sums, gates and convolutions that no Relu follows
-    are quantised, MaxPool and Resize keep their input's scale, and biases become int32.
+    are slower than float32. So besides the base rule's tensors it gets Q/DQ on sums, gates and all convolutions,
+    behind the Relu where one follows. MaxPool and Resize only pick and average, so they keep their input's scale (int8
+    MaxPool needs that; Resize stays float but lets the sum behind it run in int8). Biases become int32.
     """
     model = model.clone()
     if precision is not Precision.INT8:
@@ -99,9 +99,10 @@ def quantize_readers(graph: ir.Graph, tensor: ir.Value, scale: np.float32, zero_
 
 
 def is_int8_selection(node: ir.Node) -> bool:
-    """Return whether the node picks or interpolates values of a dequantised tensor, and nothing quantises its own."""
+    """Return whether a MaxPool, or a Resize that enters an int8 sum, reads a dequantised tensor."""
+    enters_sum = any(reader.op_type == "Add" for reader in node.outputs[0].consumers())
     return (
-        node.op_type in SELECTIONS
+        (node.op_type == "MaxPool" or (node.op_type == "Resize" and enters_sum))
         and node.domain == ""
         and KEPT_FLOAT not in node.metadata_props
         and is_dequantized(node.inputs[0])

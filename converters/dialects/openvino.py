@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+
 from ran_deploy.converters.graph import add_constant, array_of, check, require_array
 from ran_deploy.converters.half import lower_to_fp16
 from ran_deploy.converters.passes.remove_unused import remove_unused
 from ran_deploy.converters.qdq import find_activation_pairs, recorded_range, requantize, scale_from_range
 from ran_deploy.converters.signs import find_non_negative
-
 from ran_deploy.precision import Precision
 
 __all__ = ["fit_int16_pairs", "openvino_graph"]

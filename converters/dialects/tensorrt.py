@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from ran_deploy.converters.half import lower_to_fp16
 
+from ran_deploy.converters.half import lower_to_fp16
 from ran_deploy.errors import ConversionError
 from ran_deploy.precision import Precision
 

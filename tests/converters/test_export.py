@@ -8,12 +8,12 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from torch import nn
+
 from ran_deploy.converters.export import onnx_from_module
 from ran_deploy.converters.graph import ARTIFACT_OPSET, IR_VERSION, MODULE, check, model_bytes
 from ran_deploy.converters.passes.run import run_passes
 from ran_deploy.converters.simplify import run_unoptimised
-from torch import nn
-
 from ran_deploy.errors import ConversionError
 
 RELATIVE_L2 = 1e-4  # what the project promises for float32 on every CPU engine

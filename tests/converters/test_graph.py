@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx.helper import make_node
+
 from ran_deploy.converters.graph import (
     RANGE,
     add_constant,
@@ -12,7 +13,6 @@ from ran_deploy.converters.graph import (
     model_from_bytes,
     unused_name,
 )
-
 from ran_deploy.errors import ConversionError
 
 

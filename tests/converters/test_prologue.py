@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx.helper import make_node
+
 from ran_deploy.converters.graph import MODULE, check
 from ran_deploy.converters.prologue import PROLOGUE, add_uint8_prologue
 from ran_deploy.converters.simplify import run_unoptimised
-
 from ran_deploy.errors import ConversionError
 from ran_deploy.preprocessing import Preprocessing
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx.helper import make_node
+
 from ran_deploy.converters import simplify
 from ran_deploy.converters.graph import MODULE, model_bytes
 from ran_deploy.converters.simplify import relative_difference, simplified

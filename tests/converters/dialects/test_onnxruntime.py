@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.helper import make_node
+
+from ran_deploy.converters.dialects import lower
+from ran_deploy.converters.dialects.onnxruntime import bias_steps, unsigned_grid
+from ran_deploy.converters.graph import array_of, model_bytes
+from ran_deploy.converters.qdq import find_activation_pairs
+from ran_deploy.converters.quantize import insert_qdq
+from ran_deploy.converters.simplify import run_unoptimised
+from ran_deploy.errors import CalibrationError
+from ran_deploy.precision import Precision
+
+
+def optimised(data: bytes, folder: Path) -> tuple[onnxruntime.InferenceSession, Counter]:
+    """Return a session, and the operators ONNX Runtime made of the graph before layout changes."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(folder / "optimised.onnx").graph
+    return session, Counter(node.op_type for node in graph.node)
+
+
+def test_onnx_runtime_runs_every_convolution_in_int8(artifact, tmp_path):
+    lowered = lower(artifact, "onnxruntime", Precision.INT8)
+    _, operators = optimised(model_bytes(lowered), tmp_path)
+    assert operators["QLinearConv"] == sum(node.op_type == "Conv" for node in artifact.graph)
+    assert operators["Conv"] == 0
+    assert operators["QLinearAdd"] > 0
+
+
+def test_onnx_runtime_computes_what_the_graph_says(artifact, images, tmp_path):
+    lowered = lower(artifact, "onnxruntime", Precision.INT8)
+    session, _ = optimised(model_bytes(lowered), tmp_path)
+    found, wanted = session.run(None, {"image": images})[0], run_unoptimised(lowered, {"image": images})[0]
+    assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)
+
+
+def test_every_activation_is_unsigned(artifact):
+    pairs = find_activation_pairs(lower(artifact, "onnxruntime", Precision.INT8).graph)
+    points = {int(array_of(p.quantize.inputs[2])) for p in pairs}
+    assert {array_of(p.quantize.inputs[2]).dtype for p in pairs} == {np.dtype(np.uint8)}
+    assert points == {0, 128}
+
+
+def test_biases_become_int32_in_steps_of_both_scales(artifact):
+    lowered = lower(artifact, "onnxruntime", Precision.INT8)
+    floats = {node.name: node for node in artifact.graph}
+    compared = 0
+    for node in lowered.graph:
+        if node.op_type != "Conv" or len(node.inputs) < 3:
+            continue
+        data, weight, bias = (value.producer() for value in node.inputs)
+        assert array_of(bias.inputs[0]).dtype == np.int32
+        scale = array_of(data.inputs[1]) * array_of(weight.inputs[1])
+        np.testing.assert_allclose(array_of(bias.inputs[1]), scale, rtol=1e-6)
+        wanted = array_of(floats[node.name].inputs[2])
+        np.testing.assert_allclose(array_of(bias.inputs[0]) * scale, wanted, atol=scale.max())
+        compared += 1
+    assert compared > 10
+
+
+def test_selections_keep_the_scale_of_their_input(artifact):
+    lowered = lower(artifact, "onnxruntime", Precision.INT8)
+    compared = 0
+    for node in lowered.graph:
+        quantizers = [reader for reader in node.outputs[0].consumers() if reader.op_type == "QuantizeLinear"]
+        if node.op_type not in ("MaxPool", "Resize") or not quantizers:
+            continue
+        (quantize,) = quantizers
+        for i in (1, 2):
+            assert array_of(quantize.inputs[i]) == array_of(node.inputs[0].producer().inputs[i])
+        compared += 1
+    assert compared >= 3
+
+
+def test_nodes_kept_in_float_stay_so(float_graph, ranges):
+    model = float_graph.clone()
+    kept = [node.name for node in model.graph if node.op_type in ("Conv", "Add", "Mul", "MaxPool", "Resize")]
+    insert_qdq(model, ranges, keep_float=kept)
+    pairs = find_activation_pairs(lower(model, "onnxruntime", Precision.INT8).graph)
+    assert len(pairs) == 1  # the classifier's
+
+
+def test_a_missing_range_is_named(float_graph, ranges):
+    model = float_graph.clone()
+    total = next(n.outputs[0].name for n in model.graph if n.op_type == "Add" and n.outputs[0].name in ranges)
+    insert_qdq(model, {name: limit for name, limit in ranges.items() if name != total})
+    with pytest.raises(CalibrationError, match=f"'{total}' carries no calibrated range"):
+        lower(model, "onnxruntime", Precision.INT8)
+
+
+def test_a_signed_tensor_has_the_grid_of_s8():
+    scale, zero_point = unsigned_grid(6.35, False)
+    x = np.linspace(-6.35, 6.35, 1001)
+    unsigned = (np.clip(np.rint(x / scale) + zero_point, 0, 255) - zero_point) * scale
+    signed = np.clip(np.rint(x / np.float32(0.05)), -128, 127) * np.float32(0.05)
+    np.testing.assert_allclose(unsigned, signed, rtol=1e-6)
+    assert unsigned_grid(5.1, True) == (np.float32(5.1 / 255), 0)
+
+
+def test_bias_steps_round_to_the_nearest_and_decline_what_int32_has_not():
+    np.testing.assert_array_equal(bias_steps(np.float32([1, -0.25]), np.float32([0.25, 0.1])), [4, -2])
+    assert bias_steps(np.float32([1]), np.float32([1e-12])) is None
+    assert bias_steps(np.float32([0]), np.float32([0])) is None
+
+
+def test_a_bias_int32_cannot_hold_stays_float(build, rng):
+    constants = {"w": np.full((2, 3, 1, 1), 1e-9, np.float32), "b": np.float32([100, 200])}
+    model = build([make_node("Conv", ["x", "w", "b"], ["y"])], {"x": ["batch", 3, 4, 5]}, ["y"], constants)
+    insert_qdq(model, {"x": 1e-3})
+    lowered = lower(model, "onnxruntime", Precision.INT8)
+    found = run_unoptimised(lowered, {"x": rng.standard_normal((2, 3, 4, 5)).astype(np.float32)})[0]
+    np.testing.assert_allclose(found[:, 1], np.full((2, 4, 5), 200), rtol=1e-6)

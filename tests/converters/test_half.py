@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx.helper import make_node
+
+from ran_deploy.converters.graph import RANGE, array_of, model_bytes
+from ran_deploy.converters.half import lower_to_fp16
+from ran_deploy.converters.quantize import insert_qdq
+from ran_deploy.converters.simplify import run_unoptimised
+from ran_deploy.errors import ConversionError
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+
+def relative_l2(found, wanted):
+    return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+
+
+def types_of(model, op_type):
+    """Return the types of everything float that nodes of one kind read and write."""
+    values = [v for node in model.graph if node.op_type == op_type for v in (*node.inputs, *node.outputs)]
+    return {value.dtype for value in values if value is not None and value.dtype in FLOATS}
+
+
+def test_a_ran_in_fp16_stays_close_and_keeps_its_interface(float_graph, images):
+    half = lower_to_fp16(float_graph)
+    found, wanted = (run_unoptimised(model, {"image": images})[0] for model in (half, float_graph))
+    assert found.dtype == np.float32
+    assert relative_l2(found, wanted) < 3e-3  # measured 0.6e-3; FP16 has a relative step of 0.5e-3
+    assert half.opset_imports[""] == 18
+    assert half.graph.inputs[0].dtype == ir.DataType.UINT8
+
+
+def test_everything_behind_the_prologue_is_fp16(float_graph):
+    half = lower_to_fp16(float_graph)
+    for op_type in ("Conv", "BatchNormalization", "Gemm", "Sigmoid", "MaxPool"):
+        assert types_of(half, op_type) == {ir.DataType.FLOAT16}
+    assert types_of(half, "Transpose") == {ir.DataType.FLOAT}
+    scales = [node.inputs[2] for node in half.graph if node.op_type == "Resize"]
+    assert scales
+    assert {value.dtype for value in scales} == {ir.DataType.FLOAT}
+
+
+def test_the_int8_graph_gets_fp16_scales_and_opset_19(artifact, images):
+    half = lower_to_fp16(artifact)
+    assert half.opset_imports[""] == 19
+    assert types_of(half, "QuantizeLinear") == types_of(half, "DequantizeLinear") == {ir.DataType.FLOAT16}
+    found, wanted = (run_unoptimised(model, {"image": images})[0] for model in (half, artifact))
+    # Measured 0.009: values at rounding boundaries of int8 fall on the other side.
+    assert relative_l2(found, wanted) < 0.03
+
+
+def test_lowering_leaves_the_model_as_it_is(artifact):
+    before = model_bytes(artifact)
+    lower_to_fp16(artifact)
+    assert model_bytes(artifact) == before
+
+
+def test_float_inputs_and_outputs_are_cast_once(build, operators, rng):
+    nodes = [make_node("Relu", ["x"], ["y"]), make_node("Add", ["x", "y"], ["z"])]
+    half = lower_to_fp16(build(nodes, {"x": ["batch", 3]}, ["y", "z"]))
+    assert sorted(operators(half)) == ["Add", "Cast", "Cast", "Cast", "Relu"]
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    y, z = run_unoptimised(half, {"x": x})
+    np.testing.assert_array_equal(y, np.maximum(x.astype(np.float16), 0).astype(np.float32))
+    assert z.dtype == np.float32
+
+
+def test_small_variances_keep_their_effect(build, rng):
+    """A variance of 1e-9 is 0 in FP16, and epsilon 1e-12 too: the norm would divide by zero."""
+    constants = {"g": [1e-4, 2e-4], "b": [0.5, -0.5], "m": [0, 1e-3], "v": [1e-9, 4e-9]}
+    constants = {name: np.array(values, np.float32) for name, values in constants.items()}
+    node = make_node("BatchNormalization", ["x", *constants], ["y"], epsilon=1e-12)
+    half = lower_to_fp16(build([node], {"x": ["batch", 2, 3, 4]}, ["y"], constants))
+    x = rng.standard_normal((2, 2, 3, 4)).astype(np.float32)
+    gain = np.array([1e-4, 2e-4]) / np.sqrt(np.array([1e-9, 4e-9]) + 1e-12)
+    shift = np.array([0.5, -0.5]) - np.array([0, 1e-3]) * gain
+    wanted = x * gain[:, None, None] + shift[:, None, None]
+    np.testing.assert_allclose(run_unoptimised(half, {"x": x})[0], wanted, rtol=2e-3, atol=4e-3)
+
+
+def weighted(build, weight):
+    node = make_node("Conv", ["x", "w"], ["y"])
+    return build([node], {"x": ["batch", 3, 4, 5]}, ["y"], {"w": weight})
+
+
+def test_scales_too_small_for_fp16_are_raised_with_the_weights_that_use_them(build, rng):
+    weight = rng.standard_normal((4, 3, 1, 1)).astype(np.float32)
+    weight[1] *= 1e-3  # its scale is about 2**-17
+    model = weighted(build, weight)
+    insert_qdq(model, {"x": 4.0})
+    half = lower_to_fp16(model)
+    (dequantize,) = (n for n in half.graph if n.op_type == "DequantizeLinear" and array_of(n.inputs[0]) is not None)
+    stored, scale = array_of(dequantize.inputs[0]), array_of(dequantize.inputs[1]).astype(np.float64)
+    assert scale.min() == 2.0**-14
+    found = stored * scale[:, None, None, None]
+    np.testing.assert_allclose(found[1], weight[1], atol=1.5 * 2.0**-15)  # half a new step and half an old one
+    np.testing.assert_allclose(found[[0, 2, 3]], weight[[0, 2, 3]], atol=0.02)
+
+
+def test_an_activation_scale_too_small_for_fp16_is_raised(build):
+    model = weighted(build, np.ones((2, 3, 1, 1), np.float32))
+    insert_qdq(model, {"x": 1e-3})
+    half = lower_to_fp16(model)
+    scales = [array_of(node.inputs[1]) for node in half.graph if node.op_type == "QuantizeLinear"]
+    assert scales == [np.float16(2.0**-14)]
+
+
+def test_weights_beyond_fp16_are_refused_by_name(build):
+    with pytest.raises(ConversionError, match=r"Weight 'w' reaches 7e\+04; FP16 ends at 65504"):
+        lower_to_fp16(weighted(build, np.full((2, 3, 1, 1), 7e4, np.float32)))
+
+
+def test_ranges_beyond_fp16_are_refused_by_name(build):
+    model = weighted(build, np.ones((2, 3, 1, 1), np.float32))
+    model.graph.node(0).outputs[0].metadata_props[RANGE] = "1e5"
+    with pytest.raises(ConversionError, match=r"Tensor 'y' reaches 1e\+05"):
+        lower_to_fp16(model)
+
+
+def test_operators_unknown_in_opset_19_are_refused_by_name(build):
+    nodes = [make_node("Conv", ["x", "w"], ["c"]), make_node("Shrink", ["c"], ["y"])]
+    model = build(nodes, {"x": ["batch", 3, 4, 5]}, ["y"], {"w": np.ones((2, 3, 1, 1), np.float32)})
+    insert_qdq(model, {"x": 1.0})
+    with pytest.raises(ConversionError, match="Shrink, not checked for opset 19"):
+        lower_to_fp16(model)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx.helper import make_node
+
+from ran_deploy.converters.signs import find_non_negative
+
+
+def sign_of(build, nodes, constants=None):
+    model = build(nodes, {"x": [2, 3, 4, 6]}, ["y"], constants)
+    return model.graph.outputs[0] in find_non_negative(model.graph)
+
+
+RELU = make_node("Relu", ["x"], ["p"])
+HALVES = {"h": np.array([[[0.5]]], np.float32), "m": np.array([[[-0.5]]], np.float32)}
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [make_node("Relu", ["x"], ["y"])],
+        [make_node("Sigmoid", ["x"], ["y"])],
+        [RELU, make_node("MaxPool", ["p"], ["y"], kernel_shape=[2, 2])],
+        [RELU, make_node("GlobalAveragePool", ["p"], ["q"]), make_node("Flatten", ["q"], ["y"])],
+        [RELU, make_node("Sigmoid", ["x"], ["s"]), make_node("Mul", ["p", "s"], ["y"])],
+        [RELU, make_node("Add", ["p", "h"], ["y"])],
+    ],
+)
+def test_what_cannot_be_negative_is_found(build, nodes):
+    assert sign_of(build, nodes, HALVES)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2])],
+        [RELU, make_node("Add", ["p", "x"], ["y"])],
+        [RELU, make_node("Add", ["p", "m"], ["y"])],
+        [RELU, make_node("Neg", ["p"], ["y"])],
+        [RELU, make_node("Mul", ["p", "m"], ["y"])],
+    ],
+)
+def test_what_may_be_negative_is_not(build, nodes):
+    assert not sign_of(build, nodes, HALVES)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("nearest", True), ("linear", True), ("cubic", False)])
+def test_interpolation_keeps_the_sign_unless_it_is_cubic(build, mode, expected):
+    resize = make_node("Resize", ["p", "", "s"], ["y"], mode=mode)
+    assert sign_of(build, [RELU, resize], {"s": np.array([1, 1, 2, 2], np.float32)}) is expected
+
+
+def test_nothing_in_a_ran_called_non_negative_is_negative(float_graph, images):
+    from ran_deploy.converters.quantize import with_outputs
+    from ran_deploy.converters.simplify import run_unoptimised
+
+    names = [value.name for value in find_non_negative(float_graph.graph) if not value.is_graph_input()]
+    relus = sum(node.op_type == "Relu" for node in float_graph.graph)
+    assert len(names) > relus  # sigmoids and pools among them
+    arrays = run_unoptimised(with_outputs(float_graph, names), {"image": images})
+    assert min(float(array.min()) for array in arrays[1:]) >= 0
