@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,16 +84,14 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
 
 def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     try:
-        with torch.serialization.safe_globals([*HARMLESS, _numpy_scalar()]):
+        with torch.serialization.safe_globals([*HARMLESS, _numpy_scalar()]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickle protocols; what is wrong comes as an exception
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
-        cause = _one_line(exc)
-        if "GLOBAL" in cause or "Unsupported" in cause:
-            raise CheckpointError(
-                f"Checkpoint {path} holds Python objects, not only tensors, and was refused, as loading them runs their "
-                f"code ({_refused(cause)}). Save model.state_dict() with torch.save and export that."
-            ) from exc
-        raise CheckpointError(f"{path} is not a PyTorch checkpoint ({cause}); expected torch.save's output.") from exc
+        raise CheckpointError(
+            f"Checkpoint {path} was refused: {_refused(str(exc))}, and loading it could run code. Expected tensors "
+            "alone: save model.state_dict() with torch.save and export that."
+        ) from exc
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as exc:
         raise CheckpointError(f"Checkpoint {path} is damaged ({_one_line(exc)}). Copy or save it again.") from exc
     if not isinstance(content, Mapping):
@@ -127,9 +127,11 @@ def _strip_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list
     return tensors, notes
 
 
-def _refused(cause: str) -> str:
-    marker = "GLOBAL "
-    return cause.split(marker, 1)[1].split(" ", 1)[0] if marker in cause else cause.split(".", 1)[0]
+def _refused(message: str) -> str:
+    """Return what PyTorch's restricted unpickler met, from its long message."""
+    if found := re.search(r"(?:GLOBAL |global: )([\w.]+\w)", message):
+        return f"it holds Python objects ({found[1]})"
+    return "it is a pickle of Python objects, not torch.save's output"
 
 
 def _one_line(exc: BaseException) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.bundle import Bundle, check_output, open_bundle, write_bundle
 from ran_deploy.cache import default_cache_dir
-from ran_deploy.calibration import CalibrationMethod
+from ran_deploy.calibration import CalibrationMethod, table_to_json
 from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.datasets import Dataset, Split, open_dataset
 from ran_deploy.errors import ConfigError
@@ -156,7 +156,7 @@ def _graphs(config: ExportConfig, source: _Source, report: Report) -> tuple[Mani
         result = quantized(reference, source.images, config.calibration_method)
         artifact, calibration = result.model, result.record
         check(artifact)
-        files[CALIBRATION_FILE] = result.table.to_json()
+        files[CALIBRATION_FILE] = table_to_json(result.table)
     files[MODEL_FILE] = model_bytes(artifact)
     if config.precision is not Precision.FP32:
         files[REFERENCE_FILE] = model_bytes(reference)

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ran_deploy.errors import CheckpointError, ConfigError
+from ran_deploy.models import load_checkpoint, save_checkpoint
+from ran_deploy.models.network import build_network, recorded_masks
+from ran_deploy.models.zoo import ARCHITECTURES, cifar, name_of
+
+COMPACT = ARCHITECTURES["compact-attention"].design
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(1)
+    module = build_network(COMPACT, 7).eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean, -0.1, 0.1)
+            nn.init.uniform_(part.running_var, 0.5, 1.5)
+    return module
+
+
+def logits(module: nn.Module) -> torch.Tensor:
+    images = torch.randn(2, 3, 40, 34, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return module(images)
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: OrderedDict(s),
+        lambda s: {"state_dict": s, "epoch": 3, "best_acc1": np.float64(93.1), "args": argparse.Namespace(lr=0.1)},
+        lambda s: {"model": s, "optimizer": {"state": {}, "param_groups": []}},
+        lambda s: {"model_state_dict": {f"module.{k}": v for k, v in s.items()}},
+        lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "pytorch-lightning_version": "2.5.0"},
+        lambda s: {f"module.backbone.{k}": v for k, v in s.items()},
+        lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+        lambda s: {"ema": {"n_averaged": torch.tensor(9), **{f"module.{k}": v for k, v in s.items()}}},
+        lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()},
+    ],
+    ids=["plain", "ordered", "training", "model", "parallel", "lightning", "nested prefix", "compiled", "ema", "half"],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".tar"])
+def test_every_wrapping_gives_the_same_network(network, tmp_path, wrap, suffix):
+    loaded = load_checkpoint(saved(tmp_path / f"checkpoint{suffix}", wrap(network.state_dict())))
+    assert (loaded.layout, loaded.architecture, loaded.num_classes) == ("ran-deploy", "compact-attention", 7)
+    assert loaded.input_size == (32, 32)
+    assert not loaded.module.training
+    torch.testing.assert_close(logits(loaded.module), logits(network), rtol=1e-2, atol=1e-2)
+    if not any(v.dtype == torch.float16 for v in wrap(network.state_dict()).values() if isinstance(v, torch.Tensor)):
+        assert torch.equal(logits(loaded.module), logits(network))
+
+
+def test_averaged_weights_are_taken_before_the_others(network, tmp_path):
+    other = {key: value + 1 for key, value in network.state_dict().items()}
+    path = saved(tmp_path / "both.pth", {"model": other, "ema": network.state_dict()})
+    loaded = load_checkpoint(path)
+    assert torch.equal(logits(loaded.module), logits(network))
+    assert any("'ema'" in note for note in loaded.notes)
+
+
+def test_safetensors_keep_labels_and_recipe(network, tmp_path):
+    labels = [f"class {i}" for i in range(7)]
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, network, architecture="compact-attention", labels=labels, preprocessing='{"crop": [32, 32]}')
+    loaded = load_checkpoint(path)
+    assert loaded.labels == tuple(labels)
+    assert loaded.preprocessing == '{"crop": [32, 32]}'
+    assert torch.equal(logits(loaded.module), logits(network))
+
+
+@pytest.mark.parametrize("name", ["cifar-attention-164", "attention-92", "cifar-attention-452"])
+def test_our_own_layout_tells_the_design_from_its_keys(tmp_path, name):
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        module = build_network(ARCHITECTURES[name].design, 5)
+    from ran_deploy.models.layouts import native
+
+    reading = native.read({key: tuple(value.shape) for key, value in module.state_dict().items()})
+    assert (reading.architecture, reading.num_classes) == (name, 5)
+
+
+def test_a_design_outside_the_zoo_is_named_after_its_depth():
+    assert name_of(cifar(5).design) == "attention-200"
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path(sys.prefix) / "exploded",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "damaged|not a PyTorch"),
+        (b"epoch 1, loss 0.3\n" * 50, "not a PyTorch|damaged"),
+        (pickle.dumps({"state_dict": Bomb()}), "Python objects"),
+        (pickle.dumps(Bomb()), "Python objects"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(200), "not a PyTorch|damaged"),
+    ],
+    ids=["empty", "text", "bomb in a dict", "bomb", "image"],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path, content, message, suffix):
+    path = tmp_path / f"checkpoint{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message if suffix == ".pth" else "safetensors") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert not (Path(sys.prefix) / "exploded").exists()
+
+
+def test_a_whole_pickled_module_is_refused_with_advice(network, tmp_path):
+    path = saved(tmp_path / "module.pth", network)
+    with pytest.raises(CheckpointError, match=r"Python objects.*Save model\.state_dict\(\)"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_truncated_checkpoint_is_refused(network, tmp_path, keep, suffix):
+    path = tmp_path / f"net{suffix}"
+    if suffix == ".pth":
+        torch.save(network.state_dict(), path)
+    else:
+        save_checkpoint(path, network, architecture="compact-attention")
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(CheckpointError, match=str(path)):
+        load_checkpoint(path)
+
+
+def test_missing_file_and_folder_are_told_apart(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_checkpoint(tmp_path)
+
+
+def test_an_unknown_layout_names_the_closest_with_missing_and_unexpected_keys(network, tmp_path):
+    state = network.state_dict()
+    state["stages.0.0.scale"] = state.pop("stages.0.0.bn1.weight")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(saved(tmp_path / "net.pth", state))
+    message = str(caught.value)
+    assert "Closest is 'ran-deploy'" in message
+    assert "1 missing (stages.0.0.bn1.weight)" in message
+    assert "1 unexpected (stages.0.0.scale)" in message
+    assert "--model" in message
+
+
+def test_a_resnet_is_not_mistaken_for_a_ran(tmp_path):
+    state = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 10)).state_dict()
+    with pytest.raises(CheckpointError, match="no known layout"):
+        load_checkpoint(saved(tmp_path / "net.pth", state))
+
+
+def test_nan_weights_are_refused(network, tmp_path):
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    state["classifier.bias"][3] = float("nan")
+    with pytest.raises(CheckpointError, match=r"classifier\.bias holds NaN"):
+        load_checkpoint(saved(tmp_path / "net.pth", state))
+
+
+def test_a_factory_takes_any_network(tmp_path, monkeypatch):
+    (tmp_path / "mynets.py").write_text(
+        "from torch import nn\n"
+        "def tiny():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 5, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))\n"
+        "def text():\n    return 'no module'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import mynets
+
+    path = saved(tmp_path / "tiny.pth", {"state_dict": mynets.tiny().state_dict()})
+    loaded = load_checkpoint(path, model="mynets:tiny", input_size=(20, 30))
+    assert (loaded.layout, loaded.num_classes, loaded.input_size) == ("custom", 4, (20, 30))
+    with pytest.raises(ConfigError, match="--input-size"):
+        load_checkpoint(path, model="mynets:tiny")
+    for bad in ("mynets:absent", "nowhere:tiny", "mynets", "mynets:text"):
+        with pytest.raises(ConfigError, match="--model"):
+            load_checkpoint(path, model=bad, input_size=(20, 30))
+
+
+def test_masks_lie_between_zero_and_one_and_have_their_trunks_shape(network):
+    with recorded_masks(network) as masks:
+        logits(network)
+    assert list(masks) == [f"stages.{i}.1.mask" for i in range(3)]
+    assert [tuple(mask.shape) for mask in masks.values()] == [(2, 64, 20, 17), (2, 128, 10, 9), (2, 320, 5, 5)]
+    for mask in masks.values():
+        assert 0 < mask.min() < mask.max() < 1
+    assert not network.stages[0][1].mask._forward_hooks

@@ -1,0 +1,115 @@
+"""The walls of the design: imports point down, the runtime needs neither PyTorch nor ONNX, nothing heavy at --help."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"ran_deploy": ROOT / "ran_deploy"} | {
+    f"ran_deploy.{name}": ROOT / name for name in ("calibration", "converters", "runtime")
+}
+LAYER = {
+    "ran_deploy.commands": 3,
+    "ran_deploy.workflows": 2,
+    "ran_deploy.converters": 1,
+    "ran_deploy.calibration": 1,
+    "ran_deploy.runtime": 1,
+    "ran_deploy.verification": 1,
+    "ran_deploy.report": 1,
+    "ran_deploy": 0,
+}
+ALLOWED = {
+    ("ran_deploy", "ran_deploy.workflows"),  # the facade, lazily
+    ("ran_deploy.report", "ran_deploy.verification"),  # a report shows what verification found
+}
+
+
+def part_of(module: str) -> str:
+    return next(part for part in LAYER if module == part or module.startswith(part + "."))
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join([package, *(p for p in parts if p != "__init__")])] = path
+    return found
+
+
+def imported_names(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def imports_between_parts() -> list[tuple[str, str]]:
+    pairs = {
+        (part_of(importer), part_of(imported))
+        for importer, path in modules().items()
+        for imported in imported_names(path)
+        if imported.split(".")[0] == "ran_deploy"
+    }
+    return sorted(pair for pair in pairs if pair[0] != pair[1])
+
+
+def test_there_are_imports_to_judge():
+    assert len(imports_between_parts()) > 10
+
+
+@pytest.mark.parametrize(("importer", "imported"), imports_between_parts())
+def test_imports_point_down(importer, imported):
+    allowed = LAYER[importer] > LAYER[imported] or (importer, imported) in ALLOWED
+    assert allowed, f"{importer} must not import {imported}"
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the top-level packages a fresh interpreter has loaded after `code`."""
+    program = f"{code}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_all_of_runtime_loads_neither_torch_nor_onnx_nor_a_vendor():
+    names = [name for name in modules() if name.startswith("ran_deploy.runtime")]
+    loaded = loaded_by("import " + ", ".join(names))
+    assert not loaded & {"torch", "onnx", "onnx_ir", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "cv2"}
+
+
+def test_loading_and_running_a_bundle_needs_neither_torch_nor_onnx():
+    assert not loaded_by("import ran_deploy.workflows.load") & {"torch", "onnx", "onnx_ir"}
+
+
+@pytest.mark.parametrize("command", ["export", "build", "infer", "validate", "bench"])
+def test_help_loads_nothing_heavy(command):
+    code = f"""
+import contextlib, io
+from ran_deploy.commands.{command} import {command}
+with contextlib.redirect_stdout(io.StringIO()):
+    {command}.main(["--help"], standalone_mode=False)
+"""
+    heavy = {"torch", "onnx", "onnx_ir", "openvino", "onnxruntime", "tensorrt_rtx", "cv2", "msgspec", "matplotlib"}
+    assert not loaded_by(code) & heavy
+
+
+def test_every_package_is_installed():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    present = {name for name, path in modules().items() if path.name == "__init__.py"}
+    assert listed == present
+
+
+def test_every_folder_with_code_is_a_package():
+    for path in modules().values():
+        assert (path.parent / "__init__.py").exists(), path.parent
