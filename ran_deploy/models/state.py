@@ -129,7 +129,7 @@ def _strip_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list
 
 def _refused(message: str) -> str:
     """Return what PyTorch's restricted unpickler met, from its long message."""
-    if found := re.search(r"(?:GLOBAL |global: )([\w.]+\w)", message):
+    if found := re.search(r"(?:Unsupported global: )?GLOBAL ([\w.]+\w)", message):
         return f"it holds Python objects ({found[1]})"
     return "it is a pickle of Python objects, not torch.save's output"
 

@@ -16,7 +16,6 @@ __all__ = ["GOLDEN_FILE", "GOLDEN_INPUTS", "Golden", "prove", "read_golden", "sy
 
 GOLDEN_FILE = "golden.npz"
 GOLDEN_INPUTS = 32
-MICRO_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +64,6 @@ def _stretched(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         weight = (position - low).reshape([-1 if i == axis else 1 for i in range(4)])
         grid = np.take(grid, low, axis) * (1 - weight) + np.take(grid, low + 1, axis) * weight
     return grid
-
-
-def in_batches(infer: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray) -> np.ndarray:
-    """Return `infer` of all inputs, a few at a time: graphs with many outputs need the memory."""
-    parts = [infer(inputs[i : i + MICRO_BATCH]) for i in range(0, len(inputs), MICRO_BATCH)]
-    return np.concatenate(parts)
 
 
 def prove(
