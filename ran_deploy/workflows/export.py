@@ -22,6 +22,7 @@ from ran_deploy.models import LoadedCheckpoint, load_checkpoint
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_engines
+from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
 from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
 from ran_deploy.workflows.lowering import lower_dialect
 from ran_deploy.workflows.quantization import CalibrationImages, calibration_images, quantized
@@ -29,12 +30,10 @@ from ran_deploy.workflows.recipe import RecipeOptions, resolve_recipe
 from ran_deploy.workflows.reference import reference_graph, require_parity, torch_logits
 from ran_deploy.workflows.versions import tool_versions
 
-__all__ = ["MODEL_FILE", "REFERENCE_FILE", "ExportConfig", "ExportResult", "export_bundle"]
+__all__ = ["ExportConfig", "ExportResult", "export_bundle"]
 
 logger = logging.getLogger(__name__)
 
-MODEL_FILE = "model.onnx"
-REFERENCE_FILE = "reference.onnx"
 CALIBRATION_FILE = "calibration.json"
 SYNTHETIC = "synthetic"
 

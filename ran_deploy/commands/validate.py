@@ -1,0 +1,113 @@
+"""ran-validate: does the engine compute what the network computes, and how accurate is it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ran_deploy.commands.common import (
+    backend_option,
+    cache_dir_option,
+    run_command,
+    verbose_option,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from ran_deploy.report.schema import EngineReport, ValidationReport
+
+
+@click.command(name="ran-validate")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="Labelled images: folder by class, CIFAR, IDX or .npz.")
+@click.option("--reference", type=click.Path(path_type=Path), help="Checkpoint.  [default: the bundle's FP32 graph]")
+@click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Builds the network of --reference; is executed.")
+@backend_option(
+    extra=("auto", "all"),
+    multiple=True,
+    default=["auto"],
+    show_default=True,
+    help="Engine to check; repeatable. With 'all', engines that cannot run here are estimated by emulation.",
+)
+@click.option("--max-drop", type=float, metavar="PP", help="Fail unless top-1 provably drops by at most PP points.")
+@click.option("--limit", type=int, metavar="N", help="Use the first N images only.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the report to FILE.html or FILE.json.")
+@cache_dir_option()
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@verbose_option()
+def validate(
+    bundle: Path,
+    data: Path | None,
+    reference: Path | None,
+    model: str | None,
+    backend: tuple[str, ...],
+    max_drop: float | None,
+    limit: int | None,
+    report: Path | None,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Check the engines of BUNDLE.
+
+    Without --data every engine runs the golden inputs and must reproduce the logits recorded at export. With --data it
+    is also compared with the reference, image by image. Exit status 1: an engine failed, or --max-drop is not proven.
+    """
+    from ran_deploy.report.writing import check_report_path, write_report
+    from ran_deploy.workflows.validate import ValidateConfig, validate_bundle
+
+    if report is not None:
+        check_report_path(report)
+    config = ValidateConfig(
+        bundle=bundle,
+        data=data,
+        reference=reference,
+        model=model,
+        backends=backend,
+        max_drop_pp=max_drop,
+        limit=limit,
+        cache_dir=cache_dir,
+    )
+    validation = validate_bundle(config, lambda line: click.echo(line, err=True))
+    if report is not None:
+        write_report(validation.report, report, validation.images)
+    if as_json:
+        write_json(validation.report)
+    else:
+        print_report(validation.report)
+        if report is not None:
+            click.echo(f"report: {report}")
+    return 0 if validation.report.passed else 1
+
+
+def print_report(report: ValidationReport) -> None:
+    """Print a paragraph for each engine, the verdict last."""
+    for engine in report.engines:
+        print_engine(engine)
+    click.echo(report.verdict)
+
+
+def print_engine(engine: EngineReport) -> None:
+    click.echo(f"{engine.backend} {engine.precision}" + (" (estimate: its graph emulated)" if engine.estimate else ""))
+    if engine.self_test is not None:
+        click.echo(f"  {engine.self_test.summary}")
+    if engine.top1_engine is not None and engine.drop_ci95_pp is not None:
+        low, high = engine.drop_ci95_pp
+        click.echo(
+            f"  top-1   {engine.top1_engine:.2f} % of {engine.images} images, reference {engine.top1_reference:.2f} %: "
+            f"drop {engine.drop_pp:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} (McNemar p {engine.mcnemar_p:.2g})"
+        )
+        click.echo(f"  top-5   {engine.top5_engine:.2f} %, reference {engine.top5_reference:.2f} %")
+    if engine.logits is not None:
+        errors = engine.logits
+        relative = "-" if errors.relative_l2 is None else f"{errors.relative_l2:.4f}"
+        sqnr = "-" if errors.sqnr_db is None else f"{errors.sqnr_db:.1f} dB"
+        click.echo(f"  agreement {engine.agreement:.2f} % ({engine.changed_images} images change class)")
+        click.echo(
+            f"  logits  relative L2 {relative}, SQNR {sqnr}, cosine {errors.cosine:.5f}, max abs {errors.max_abs:.3f}"
+        )
+
+
+def main() -> None:
+    run_command(validate)

@@ -1,0 +1,110 @@
+"""What computes logits for comparison: the checkpoint, the reference graph, a dialect emulated on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ran_deploy.bundle import Bundle
+from ran_deploy.converters.builders import BuildOptions, open_builder
+from ran_deploy.errors import BackendUnavailableError, CheckpointError, ConfigError
+from ran_deploy.manifest import Manifest
+from ran_deploy.precision import Precision
+from ran_deploy.runtime.backends import open_runner
+from ran_deploy.runtime.predictor import INPUT, OUTPUT
+
+__all__ = [
+    "MODEL_FILE",
+    "REFERENCE_FILE",
+    "Infer",
+    "Replayed",
+    "checkpoint_reference",
+    "emulated_dialect",
+    "graph_reference",
+]
+
+MODEL_FILE = "model.onnx"
+REFERENCE_FILE = "reference.onnx"
+CPU_BACKENDS = ("onnxruntime", "openvino")
+
+Infer = Callable[[np.ndarray], np.ndarray]
+
+
+class Replayed:
+    """Logits of the reference, computed in the first pass over the data and remembered for the next engines."""
+
+    def __init__(self, infer: Infer) -> None:
+        self._infer = infer
+        self._batches: list[np.ndarray] = []
+
+    def start(self) -> Infer:
+        """Return what gives the logits of each batch in turn, from the first one on."""
+        position = 0
+
+        def next_batch(images: np.ndarray) -> np.ndarray:
+            nonlocal position
+            if position == len(self._batches):
+                self._batches.append(self._infer(images))
+            position += 1
+            return self._batches[position - 1]
+
+        return next_batch
+
+
+def checkpoint_reference(path: Path, model: str | None, manifest: Manifest) -> Infer:
+    """Return PyTorch's logits of a checkpoint, which need not be the one that was exported.
+
+    Raises: CheckpointError if its classes are not the bundle's; BackendUnavailableError without PyTorch.
+    """
+    try:
+        from ran_deploy.models import load_checkpoint
+        from ran_deploy.workflows.reference import torch_logits
+    except ImportError as exc:
+        raise BackendUnavailableError(
+            f"--reference needs PyTorch ({exc}). Install it: pip install 'ran-deploy[export]', or leave --reference "
+            "out to compare with the bundle's FP32 graph."
+        ) from exc
+    checkpoint = load_checkpoint(path, model=model, input_size=manifest.preprocessing.crop)
+    if checkpoint.num_classes != manifest.num_classes:
+        raise CheckpointError(
+            f"Checkpoint {path} has {checkpoint.num_classes} classes, the bundle {manifest.num_classes}; give the "
+            "checkpoint the bundle was exported from."
+        )
+    return lambda images: torch_logits(checkpoint, manifest.preprocessing, images)
+
+
+@contextmanager
+def graph_reference(bundle: Bundle) -> Iterator[Infer]:
+    """Yield the FP32 logits of the bundle's own reference graph. Raises: ConfigError if it was left out."""
+    name = REFERENCE_FILE if bundle.manifest.precision is not Precision.FP32 else MODEL_FILE
+    if name not in bundle:
+        raise ConfigError(f"Bundle {bundle.path} was exported without its FP32 graph; give --reference CHECKPOINT.")
+    with _evaluated(bundle.read(name), Precision.FP32) as infer:
+        yield infer
+
+
+@contextmanager
+def emulated_dialect(bundle: Bundle, dialect: str) -> Iterator[Infer]:
+    """Yield the logits of a dialect's graph computed on the CPU, where no engine of that dialect can run."""
+    with _evaluated(bundle.read(bundle.manifest.dialects[dialect].graph), bundle.manifest.precision) as infer:
+        yield infer
+
+
+@contextmanager
+def _evaluated(graph: bytes, precision: Precision) -> Iterator[Infer]:
+    reasons = []
+    for backend in CPU_BACKENDS:
+        try:
+            runner = open_runner(backend, open_builder(backend).build(graph, BuildOptions(precision=precision)))
+        except BackendUnavailableError as exc:
+            reasons.append(str(exc))
+            continue
+        try:
+            yield lambda images: runner.infer({INPUT: images})[OUTPUT]
+        finally:
+            runner.close()
+        return
+    raise BackendUnavailableError(f"Nothing here can evaluate an ONNX graph on the CPU. {' '.join(reasons)}")
