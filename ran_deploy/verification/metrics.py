@@ -41,7 +41,7 @@ class LogitErrors:
 
     `relative_l2` is ||output - reference|| / ||reference||: 0 for equal, None for a zero reference met by something
     else. `sqnr_db` is 10 log10(||reference||^2 / ||output - reference||^2): None where there is no error, or nothing
-    but error. `cosine` is 1 for two zero vectors and 0 for one; alone it proves nothing, as it cannot see a wrong scale.
+    but error. `cosine` is 1 for two zero vectors and 0 for one; alone it proves nothing: it cannot see a wrong scale.
     """
 
     max_abs: float

@@ -61,9 +61,9 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     if not 0 <= max_drop_pp <= 100:
         raise ConfigError(f"The accuracy budget is {max_drop_pp} points; choose a value in 0..100.")
     low, high = outcome.drop_ci95_pp
-    measured = f"drop {outcome.drop_pp:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}"
+    measured = f"Top-1 drop is {outcome.drop_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
     if high <= max_drop_pp:
-        text = f"Passed: {measured}; the upper bound is within the budget of {max_drop_pp:g}."
+        text = f"{measured}: the upper bound is within the budget of {max_drop_pp:g}."
         return Verdict(passed=True, max_drop_pp=max_drop_pp, images_needed=None, text=text)
     needed = images_needed(outcome, max_drop_pp)
     if outcome.drop_pp > max_drop_pp:
@@ -71,13 +71,13 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
             f"{'even the lower bound' if low > max_drop_pp else 'the drop'} is beyond the budget of {max_drop_pp:g}"
         )
     elif needed is None:
-        reason = f"the drop is at the budget of {max_drop_pp:g}, and no number of images proves it is within"
+        reason = f"it is at the budget of {max_drop_pp:g}, and no number of images proves it is within"
     else:
         reason = (
-            f"the drop is within the budget of {max_drop_pp:g} but {outcome.images:,} images cannot prove it; "
-            f"about {_rounded_up(needed):,} would, if the drop stays the same"
+            f"it is within the budget of {max_drop_pp:g} but {outcome.images:,} images cannot prove it; "
+            f"about {_rounded_up(needed):,} would, if it stays the same"
         )
-    return Verdict(passed=False, max_drop_pp=max_drop_pp, images_needed=needed, text=f"Failed: {measured}; {reason}.")
+    return Verdict(passed=False, max_drop_pp=max_drop_pp, images_needed=needed, text=f"{measured}: {reason}.")
 
 
 def images_needed(outcome: PairedOutcome, max_drop_pp: float) -> int | None:

@@ -1,0 +1,165 @@
+"""From what verification found to a report: judged against the budget, with names in place of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ran_deploy.errors import ConfigError
+from ran_deploy.report.schema import (
+    BundleSummary,
+    ChangedImage,
+    ClassFlip,
+    EngineReport,
+    Provenance,
+    ValidationReport,
+)
+from ran_deploy.verification.comparison import Comparison
+from ran_deploy.verification.golden import SelfTestResult
+from ran_deploy.verification.statistics import Verdict, judge
+
+__all__ = ["engine_report", "validation_report"]
+
+
+def engine_report(
+    *,
+    backend: str,
+    precision: str,
+    comparison: Comparison | None = None,
+    self_test: SelfTestResult | None = None,
+    max_drop_pp: float | None = None,
+    device: str | None = None,
+    estimate: bool = False,
+    class_names: Sequence[str] | None = None,
+    files: Mapping[int, str] | None = None,
+) -> EngineReport:
+    """Judge one engine and gather what is known of it.
+
+    `class_names` name the classes where they are known, `files` the images by index.
+    Raises: ConfigError for a budget without labels to check it, or if there is nothing to report.
+    """
+    if comparison is None and self_test is None:
+        raise ConfigError(f"Nothing was measured of {backend}: give validation data, or a bundle with golden inputs.")
+    verdict = _verdict(comparison, max_drop_pp)
+    proven = self_test is None or self_test.passed
+    report = EngineReport(
+        backend=backend,
+        precision=precision,
+        device=device,
+        estimate=estimate,
+        passed=proven and (verdict is None or verdict.passed),
+        verdict=_verdict_text(verdict, comparison, self_test),
+        images=comparison.images if comparison else 0,
+        images_needed=verdict.images_needed if verdict else None,
+        self_test=self_test,
+    )
+    return report if comparison is None else _with_comparison(report, comparison, class_names, files or {})
+
+
+def validation_report(
+    engines: Sequence[EngineReport],
+    *,
+    bundle: BundleSummary,
+    provenance: Provenance,
+    max_drop_pp: float | None,
+    created: str,
+) -> ValidationReport:
+    """Join the engines' reports, in their order. Raises: ConfigError if there are none."""
+    if not engines:
+        raise ConfigError("There is no engine to report on. Choose one with --backend.")
+    measured = [engine for engine in engines if not engine.estimate] or list(engines)
+    first = measured[0]
+    decisive = next((engine for engine in measured if not engine.passed), first)
+    return ValidationReport(
+        images=first.images,
+        top1_reference=first.top1_reference,
+        top1_engine=first.top1_engine,
+        drop_pp=first.drop_pp,
+        drop_ci95_pp=first.drop_ci95_pp,
+        agreement=first.agreement,
+        passed=decisive.passed,
+        backend=first.backend,
+        precision=first.precision,
+        estimate=first.estimate,
+        verdict=decisive.verdict if len(engines) == 1 else f"{decisive.backend}: {_lower_first(decisive.verdict)}",
+        max_drop_pp=max_drop_pp,
+        bundle=bundle,
+        engines=tuple(engines),
+        provenance=provenance,
+        created=created,
+    )
+
+
+def _lower_first(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _verdict(comparison: Comparison | None, max_drop_pp: float | None) -> Verdict | None:
+    if max_drop_pp is None:
+        return None
+    if comparison is None or comparison.accuracy is None:
+        raise ConfigError("An accuracy budget (--max-drop) needs labelled images: give them with --data.")
+    return judge(comparison.accuracy.outcome, max_drop_pp)
+
+
+def _verdict_text(verdict: Verdict | None, comparison: Comparison | None, self_test: SelfTestResult | None) -> str:
+    """Return one sentence, about the self-test where that failed: accuracy means little then."""
+    if self_test is not None and not self_test.passed:
+        return f"The {self_test.summary}."
+    if verdict is not None:
+        return verdict.text
+    if comparison is not None and comparison.accuracy is not None:
+        outcome = comparison.accuracy.outcome
+        low, high = outcome.drop_ci95_pp
+        return (
+            f"Top-1 drop is {outcome.drop_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}); no budget was set "
+            f"(--max-drop)."
+        )
+    if comparison is not None:
+        return f"{comparison.agreement:.2f} % of {comparison.images:,} images keep their class; there are no labels."
+    return f"The {self_test.summary}." if self_test else ""
+
+
+def _with_comparison(
+    report: EngineReport, comparison: Comparison, class_names: Sequence[str] | None, files: Mapping[int, str]
+) -> EngineReport:
+    def name(index: int) -> str:
+        return class_names[index] if class_names else str(index)
+
+    report = replace(
+        report,
+        agreement=comparison.agreement,
+        logits=comparison.logits,
+        changed_images=comparison.disagreement_count,
+        changed=tuple(
+            ChangedImage(
+                index=d.index,
+                file=files.get(d.index),
+                label=None if d.label is None else name(d.label),
+                reference=name(d.reference),
+                engine=name(d.engine),
+                margin=d.margin,
+                reference_confidence=d.reference_confidence,
+                engine_confidence=d.engine_confidence,
+            )
+            for d in comparison.disagreements
+        ),
+        flips=tuple(
+            ClassFlip(reference=name(c.source), engine=name(c.target), images=c.images) for c in comparison.flips
+        ),
+    )
+    if comparison.accuracy is None:
+        return report
+    accuracy, outcome = comparison.accuracy, comparison.accuracy.outcome
+    return replace(
+        report,
+        top1_reference=accuracy.top1_reference,
+        top1_engine=accuracy.top1_engine,
+        top5_reference=accuracy.top5_reference,
+        top5_engine=accuracy.top5_engine,
+        drop_pp=outcome.drop_pp,
+        drop_ci95_pp=outcome.drop_ci95_pp,
+        lost=outcome.lost,
+        gained=outcome.gained,
+        mcnemar_p=outcome.mcnemar_p,
+    )

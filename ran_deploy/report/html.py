@@ -1,0 +1,116 @@
+"""The report as one HTML page that needs nothing else: no network, no script, no other file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ran_deploy.errors import BackendUnavailableError
+from ran_deploy.report.charts import drop_chart, flip_chart
+from ran_deploy.report.json import write_whole
+from ran_deploy.report.schema import ChangedImage, EngineReport, ValidationReport
+from ran_deploy.report.thumbnails import png_data_uri
+
+__all__ = ["render_html", "write_html"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_FLIPS = 10  # rows of the table; the chart and the JSON have more
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """One changed image as the page shows it."""
+
+    image: ChangedImage
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What an engine changed, as the page shows it; `flip_chart` is an <svg> element."""
+
+    engine: EngineReport
+    flip_chart: str | None
+    images: tuple[_Changed, ...]
+
+
+def write_html(report: ValidationReport, path: Path, *, images: Mapping[int, np.ndarray] | None = None) -> None:
+    """Write the page to `path`, see `render_html`. Raises: OutputError, BackendUnavailableError."""
+    write_whole(path, render_html(report, images=images).encode("utf-8"))
+
+
+def render_html(report: ValidationReport, *, images: Mapping[int, np.ndarray] | None = None) -> str:
+    """Return the page. `images` are changed images to show, uint8 RGB (H, W, 3), by their index in the data set.
+
+    Raises: BackendUnavailableError if jinja2 or matplotlib is missing.
+    """
+    pictures = {index: png_data_uri(image) for index, image in (images or {}).items()}
+    changes = [
+        _Changes(
+            engine=engine,
+            flip_chart=flip_chart(engine.flips),
+            images=tuple(_Changed(image, pictures.get(image.index)) for image in engine.changed),
+        )
+        for engine in report.engines
+        if engine.changed_images
+    ]
+    jinja2 = _import_jinja2()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,  # class names and file names are the user's
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment.get_template("report.html").render(
+        report=report,
+        lead=next((engine for engine in report.engines if not engine.estimate), report.engines[0]),
+        drop_chart=drop_chart(report.engines, report.max_drop_pp),
+        changes=changes,
+        most_flips=MOST_FLIPS,
+    )
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _signed(value: float | None, digits: int = 2) -> str:
+    """Return a number with its sign, a true minus, and no sign for what rounds to zero."""
+    if value is None:
+        return "–"
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if rounded else f"{0:.{digits}f}"
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return "–" if bounds is None else f"{_signed(bounds[0])} to {_signed(bounds[1])}"
+
+
+def _small(value: float | None) -> str:
+    """Return a number of unknown size with three significant digits."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+FILTERS = {"number": _number, "signed": _signed, "interval": _interval, "small": _small, "p_value": _p_value}
+
+
+def _import_jinja2() -> Any:
+    try:
+        return importlib.import_module("jinja2")
+    except ImportError as exc:
+        raise BackendUnavailableError(
+            f"Cannot import jinja2 ({exc}). Install it: pip install 'ran-deploy[report]'."
+        ) from exc

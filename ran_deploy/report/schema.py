@@ -1,0 +1,130 @@
+"""What a validation report says. These dataclasses are the schema of its JSON: percent, and points of percent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ran_deploy.verification.golden import SelfTestResult
+from ran_deploy.verification.metrics import LogitErrors
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BundleSummary",
+    "ChangedImage",
+    "ClassFlip",
+    "EngineReport",
+    "Provenance",
+    "ValidationReport",
+]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleSummary:
+    """Which bundle was validated; `sha256` is the bundle's digest."""
+
+    name: str
+    sha256: str
+    architecture: str
+    num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedImage:
+    """One image the engine classifies differently: `index` in the data set, its file, and class names.
+
+    `margin` is by how many logits the reference preferred its own class to the engine's; confidences are 0..1.
+    """
+
+    index: int
+    file: str | None
+    label: str | None
+    reference: str
+    engine: str
+    margin: float
+    reference_confidence: float
+    engine_confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFlip:
+    """How many images the reference calls `reference` and the engine `engine`."""
+
+    reference: str
+    engine: str
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineReport:
+    """One engine. What needs labels, or images at all, is None without them.
+
+    `estimate` says that another engine emulated this one's graph: its accuracy here is expected, not measured.
+    `changed` are the `changed_images` that are furthest from the reference, at most a few; `flips` come most frequent
+    first. `passed` is the verdict's where there is a budget, else the self-test's.
+    """
+
+    backend: str
+    precision: str
+    device: str | None
+    estimate: bool
+    passed: bool
+    verdict: str
+    images: int
+    top1_reference: float | None = None
+    top1_engine: float | None = None
+    top5_reference: float | None = None
+    top5_engine: float | None = None
+    drop_pp: float | None = None
+    drop_ci95_pp: tuple[float, float] | None = None
+    lost: int | None = None  # images that only the reference gets right
+    gained: int | None = None  # images that only the engine gets right
+    mcnemar_p: float | None = None
+    images_needed: int | None = None
+    agreement: float | None = None
+    logits: LogitErrors | None = None
+    self_test: SelfTestResult | None = None
+    changed_images: int = 0
+    changed: tuple[ChangedImage, ...] = ()
+    flips: tuple[ClassFlip, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where everything came from; `calibration` is a sentence, `tools` maps packages to versions."""
+
+    reference: str
+    checkpoint: str
+    checkpoint_sha256: str
+    preprocessing: str
+    calibration: str | None
+    data: str | None
+    tools: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """The whole report. Figures at the top are those of the first engine that was measured, not estimated.
+
+    `passed` is true only if every measured engine passed.
+    """
+
+    images: int
+    top1_reference: float | None
+    top1_engine: float | None
+    drop_pp: float | None
+    drop_ci95_pp: tuple[float, float] | None
+    agreement: float | None
+    passed: bool
+    backend: str
+    precision: str
+    estimate: bool
+    verdict: str
+    max_drop_pp: float | None
+    bundle: BundleSummary
+    engines: tuple[EngineReport, ...]
+    provenance: Provenance
+    created: str  # ISO 8601, UTC
+    schema_version: int = SCHEMA_VERSION
