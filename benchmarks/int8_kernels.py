@@ -1,0 +1,47 @@
+"""Count the precision in which each CPU engine of an INT8 bundle really runs its convolutions.
+
+    python benchmarks/int8_kernels.py demo/fashion.ran
+
+OpenVINO tells of its compiled kernels; ONNX Runtime of the operators in its optimised graph.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+import onnx
+
+from ran_deploy.bundle import Bundle, open_bundle
+from ran_deploy.converters.builders import BuildOptions, open_builder
+from ran_deploy.vendors import import_openvino
+
+ORT_CONVOLUTIONS = {"QLinearConv": "int8", "QGemm": "int8", "Conv": "float", "FusedConv": "float", "Gemm": "float"}
+
+
+def openvino_kernels(bundle: Bundle) -> Counter[str]:
+    """Return how many convolution and fully connected kernels run in each precision."""
+    core = import_openvino().Core()
+    graph = bundle.read(bundle.manifest.dialects["openvino"].graph)
+    compiled = core.compile_model(core.read_model(graph), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    kernels: Counter[str] = Counter()
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = {key: str(value.value) for key, value in node.get_rt_info().items()}
+        if info.get("layerType") in ("Convolution", "FullyConnected"):
+            kernels[f"{info['runtimePrecision']} ({info['primitiveType']})"] += 1
+    return kernels
+
+
+def onnxruntime_kernels(bundle: Bundle) -> Counter[str]:
+    """Return how many convolution and fully connected operators are left in int8 and in float."""
+    graph = bundle.read(bundle.manifest.dialects["onnxruntime"].graph)
+    engine = open_builder("onnxruntime").build(graph, BuildOptions(precision=bundle.manifest.precision))
+    types = [node.op_type for node in onnx.ModelProto.FromString(engine).graph.node]
+    return Counter(f"{ORT_CONVOLUTIONS[kind]} ({kind})" for kind in types if kind in ORT_CONVOLUTIONS)
+
+
+if __name__ == "__main__":
+    opened = open_bundle(sys.argv[1])
+    for backend, kernels in (("openvino", openvino_kernels(opened)), ("onnxruntime", onnxruntime_kernels(opened))):
+        for kind, count in kernels.most_common():
+            print(f"{backend:<12} {count:>4}  {kind}")
