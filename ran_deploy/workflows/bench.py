@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def _bench_backend(
             report(f"{predictor.backend}: batch {size}")
             images = np.resize(inputs, (size, *inputs.shape[1:]))
             timing = measure(
-                lambda images=images: predictor.infer_batch(images),
+                functools.partial(predictor.infer_batch, images),
                 warm_up=config.warm_up,
                 repeats=10,
                 min_seconds=config.seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,8 @@ class Golden:
     def to_bytes(self) -> bytes:
         """Return the content of golden.npz."""
         buffer = io.BytesIO()
-        np.savez(buffer, inputs=self.inputs, **{f"logits_{name}": logits for name, logits in self.logits.items()})
+        logits: dict[str, Any] = {f"logits_{name}": logits for name, logits in self.logits.items()}
+        np.savez(buffer, inputs=self.inputs, **logits)
         return buffer.getvalue()
 
 
