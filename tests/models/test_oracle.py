@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from ran_deploy.models import load_checkpoint
@@ -85,3 +86,20 @@ def test_cifar_nets_have_the_published_depth_and_the_inferred_parameters(name, d
         with torch.device("meta"):
             parameters = sum(p.numel() for p in build_network(design, 10).parameters())
         assert parameters / 1e6 == pytest.approx(millions, abs=5e-3)
+
+
+def test_tengshaofengs_other_net_for_32_pixels_differs_in_its_stem_alone(tmp_path):
+    """ResidualAttentionModel_92_32input: 5x5 convolution, then max pool 2x2; keys as in the updated net."""
+    facts = json.loads((ORACLE / "tengshaofeng__ResidualAttentionModel_92_32input_update.json").read_text())
+    shapes = [(key, [32, 3, 5, 5] if key == "conv1.0.weight" else shape) for key, shape in facts["keys"]]
+    state = {key: torch.from_numpy(array) for key, array in fill_rule().fill_state(shapes).items()}
+    torch.save(state, tmp_path / "32input.pth")
+    torch.save({**state, "conv1.0.weight": state["conv1.0.weight"][..., 1:4, 1:4].clone()}, tmp_path / "update.pth")
+    loaded, updated = (load_checkpoint(tmp_path / name).module for name in ("32input.pth", "update.pth"))
+    images = torch.from_numpy(fill_rule().make_input(2, 3, 32, 32))
+    with torch.no_grad():
+        x = functional.conv2d(images, state["conv1.0.weight"], padding=2)
+        statistics = [state[f"conv1.1.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")]
+        x = functional.max_pool2d(functional.batch_norm(x, *statistics).relu(), 2)
+        updated.stem = torch.nn.Identity()
+        torch.testing.assert_close(loaded(images), updated(x), rtol=1e-5, atol=1e-5)
