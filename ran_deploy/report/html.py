@@ -19,6 +19,7 @@ from ran_deploy.report.thumbnails import png_data_uri
 __all__ = ["render_html", "write_html"]
 
 TEMPLATES = Path(__file__).parent / "templates"
+MISSING = "\N{EN DASH}"
 MOST_FLIPS = 10  # rows of the table; the chart and the JSON have more
 
 
@@ -78,29 +79,29 @@ def render_html(report: ValidationReport, *, images: Mapping[int, np.ndarray] | 
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return MISSING if value is None else f"{value:,.{digits}f}"
 
 
 def _signed(value: float | None, digits: int = 2) -> str:
     """Return a number with its sign, a true minus, and no sign for what rounds to zero."""
     if value is None:
-        return "–"
+        return MISSING
     rounded = round(value, digits)
     return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if rounded else f"{0:.{digits}f}"
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:
-    return "–" if bounds is None else f"{_signed(bounds[0])} to {_signed(bounds[1])}"
+    return MISSING if bounds is None else f"{_signed(bounds[0])} to {_signed(bounds[1])}"
 
 
 def _small(value: float | None) -> str:
     """Return a number of unknown size with three significant digits."""
-    return "–" if value is None else f"{value:.3g}"
+    return MISSING if value is None else f"{value:.3g}"
 
 
 def _p_value(value: float | None) -> str:
     if value is None:
-        return "–"
+        return MISSING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 

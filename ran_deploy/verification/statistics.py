@@ -66,10 +66,10 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
         text = f"{measured}: the upper bound is within the budget of {max_drop_pp:g}."
         return Verdict(passed=True, max_drop_pp=max_drop_pp, images_needed=None, text=text)
     needed = images_needed(outcome, max_drop_pp)
-    if outcome.drop_pp > max_drop_pp:
-        reason = (
-            f"{'even the lower bound' if low > max_drop_pp else 'the drop'} is beyond the budget of {max_drop_pp:g}"
-        )
+    if low > max_drop_pp:
+        reason = f"even the lower bound is beyond the budget of {max_drop_pp:g}"
+    elif outcome.drop_pp > max_drop_pp:
+        reason = f"it is beyond the budget of {max_drop_pp:g}"
     elif needed is None:
         reason = f"it is at the budget of {max_drop_pp:g}, and no number of images proves it is within"
     else:

@@ -22,6 +22,11 @@ IMAGES = 2000
 
 
 @pytest.fixture(scope="session")
+def class_names() -> tuple[str, ...]:
+    return CLASS_NAMES
+
+
+@pytest.fixture(scope="session")
 def compared() -> Callable[..., Comparison]:
     """Compare two real sets of logits, which differ by `noise`."""
 
