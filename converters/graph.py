@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -82,16 +83,22 @@ def require_array(value: ir.Value | None) -> np.ndarray:
 
 def unused_name(graph: ir.Graph, wish: str) -> str:
     """Return `wish`, with a number behind it if the graph has a tensor of that name."""
-    taken = set(graph.initializers) | {value.name for value in graph.inputs}
-    taken |= {output.name for node in graph for output in node.outputs}
-    return next(name for name in (wish, *(f"{wish}_{i}" for i in range(1, len(taken) + 2))) if name not in taken)
+    candidates = itertools.chain([wish], (f"{wish}_{i}" for i in itertools.count(1)))
+    return next(name for name in candidates if not has_tensor(graph, name))
+
+
+def has_tensor(graph: ir.Graph, name: str) -> bool:
+    """Return whether an input, an initializer or an output of a node has this name."""
+    if name in graph.initializers or any(value.name == name for value in graph.inputs):
+        return True
+    return any(output.name == name for node in graph for output in node.outputs)
 
 
 def add_constant(graph: ir.Graph, wish: str, array: np.ndarray) -> ir.Value:
     """Add an initializer named like `wish` and return it."""
     name = unused_name(graph, wish)
     tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
 

@@ -170,7 +170,8 @@ def halve_activations(graph: ir.Graph) -> None:
         if not is_lowered(node):
             continue
         for i, value in float_inputs(node):
-            if value.producer() is None or not is_lowered(value.producer()):
+            producer = value.producer()
+            if producer is None or not is_lowered(producer):
                 if value not in casts:
                     casts[value] = cast_to_half(graph, value)
                 node.replace_input_with(i, casts[value])

@@ -134,7 +134,7 @@ def find_weighted_nodes(graph: ir.Graph) -> list[ir.Node]:
         for node in graph
         if node.op_type in ("Conv", "Gemm")
         and node.domain == ""
-        and not node.attributes.get_int("transA", 0)
+        and node.attributes.get_int("transA", 0) == 0
         and (weight := array_of(node.inputs[1])) is not None
         and weight.dtype == np.float32
         and array_of(node.inputs[0]) is None
@@ -143,7 +143,7 @@ def find_weighted_nodes(graph: ir.Graph) -> list[ir.Node]:
 
 def weight_axis(node: ir.Node) -> int:
     """Return the axis of a Conv's or Gemm's weight that counts output channels."""
-    return 0 if node.op_type == "Conv" or node.attributes.get_int("transB", 0) else 1
+    return 0 if node.op_type == "Conv" or node.attributes.get_int("transB", 0) == 1 else 1
 
 
 def data_name(node: ir.Node) -> str:
@@ -162,7 +162,7 @@ def record_ranges(graph: ir.Graph, ranges: Mapping[str, float], needed: Collecti
     missing = sorted(set(needed) - set(ranges))
     if missing:
         raise CalibrationError(
-            f"No range for tensor {missing[0]!r} and {len(missing) - 1} more. Calibrate this very graph again."
+            f"No range for {len(missing)} tensors, {missing[0]!r} among them. Calibrate this very graph again."
         )
     values = {value.name: value for value in activations(graph)}
     for name, limit in ranges.items():

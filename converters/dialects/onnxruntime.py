@@ -15,6 +15,7 @@ from ran_deploy.converters.qdq import (
     scale_from_range,
 )
 from ran_deploy.converters.quantize import KEPT_FLOAT, find_dialect_tensors
+from ran_deploy.converters.saturation import fit_weights
 from ran_deploy.converters.signs import find_non_negative
 from ran_deploy.precision import Precision
 
@@ -29,7 +30,8 @@ def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
     ONNX Runtime 1.32 fuses Q/DQ into int8 kernels only where they stand on both sides of a node, and its s8 kernels
     are slower than float32. So besides the base rule's tensors it gets Q/DQ on sums, gates and all convolutions,
     behind the Relu where one follows. MaxPool and Resize only pick and average, so they keep their input's scale (int8
-    MaxPool needs that; Resize stays float but lets the sum behind it run in int8). Biases become int32.
+    MaxPool needs that; Resize stays float but lets the sum behind it run in int8). Biases become int32, and weights are
+    fitted to CPUs without VNNI: see `saturation`.
     """
     model = model.clone()
     if precision is not Precision.INT8:
@@ -45,8 +47,9 @@ def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
             quantize_readers(graph, tensor, *unsigned_grid(recorded_range(tensor), tensor in non_negative))
     for node in list(graph):
         if is_int8_selection(node):  # asked here, as the answer changes when the selection before gets its pair
-            scale, zero_point = (require_array(value)[()] for value in dequantizer(node.inputs[0]).inputs[1:3])
-            quantize_readers(graph, node.outputs[0], scale, zero_point)
+            scale, zero_point = (require_array(value) for value in dequantizer(node.inputs[0]).inputs[1:3])
+            quantize_readers(graph, node.outputs[0], np.float32(scale), np.uint8(zero_point))
+    fit_weights(graph)  # before the biases, whose steps follow the weights' scales
     for node in find_biased(graph):
         store_bias_as_int32(graph, node)
     remove_unused(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+
 from ran_deploy.converters.graph import add_constant, array_of, require_array
 
 
@@ -26,7 +27,11 @@ def find_conv_batch_norm(graph: ir.Graph) -> list[tuple[ir.Node, ir.Node]]:
     """Return (Conv, BatchNormalization) pairs that can become one Conv."""
     pairs = []
     for node in graph:
-        if node.op_type != "BatchNormalization" or node.domain != "" or node.attributes.get_int("training_mode", 0):
+        if (
+            node.op_type != "BatchNormalization"
+            or node.domain != ""
+            or node.attributes.get_int("training_mode", 0) == 1
+        ):
             continue
         conv = node.inputs[0].producer() if node.inputs[0] is not None else None
         if conv is None or conv.op_type != "Conv" or conv.domain != "":

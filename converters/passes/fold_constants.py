@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
-from ran_deploy.converters.graph import add_constant, array_of
+
+from ran_deploy.converters.graph import add_constant, array_of, require_array
 
 # Results that differ from call to call, and nodes whose use is not their value.
 NOT_FOLDED = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"})
@@ -51,10 +52,11 @@ def fold(model: ir.Model, node: ir.Node) -> None:
 
 def evaluate(node: ir.Node, opset: int) -> np.ndarray:
     """Return the node's output by ONNX's reference evaluator."""
-    feeds = {value.name: array_of(value) for value in node.inputs if value is not None}
+    feeds = {value.name or "": require_array(value) for value in node.inputs if value is not None}
     proto = ir.to_proto(node)
     inputs = [onnx.ValueInfoProto(name=name) for name in feeds]
     outputs = [onnx.ValueInfoProto(name=name) for name in proto.output]
     graph = onnx.helper.make_graph([proto], "fold", inputs, outputs)
     fold_model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return np.asarray(ReferenceEvaluator(fold_model).run(None, feeds)[0])
+    results: list[np.ndarray] = ReferenceEvaluator(fold_model).run(None, feeds)
+    return np.asarray(results[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+
 from ran_deploy.converters.graph import MODULE, array_of, module_of, unused_name
 
 

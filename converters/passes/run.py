@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
+
 from ran_deploy.converters.graph import check
 from ran_deploy.converters.passes import PASSES
 

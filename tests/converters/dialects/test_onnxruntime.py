@@ -13,7 +13,7 @@ from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.dialects.onnxruntime import bias_steps, unsigned_grid
 from ran_deploy.converters.graph import array_of, model_bytes
 from ran_deploy.converters.qdq import find_activation_pairs
-from ran_deploy.converters.quantize import insert_qdq
+from ran_deploy.converters.quantize import find_quantized_tensors, insert_qdq
 from ran_deploy.converters.simplify import run_unoptimised
 from ran_deploy.errors import CalibrationError
 from ran_deploy.precision import Precision
@@ -43,6 +43,17 @@ def test_onnx_runtime_computes_what_the_graph_says(artifact, images, tmp_path):
     session, _ = optimised(model_bytes(lowered), tmp_path)
     found, wanted = session.run(None, {"image": images})[0], run_unoptimised(lowered, {"image": images})[0]
     assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)
+
+
+def test_bright_grey_images_do_not_overflow(build, tmp_path):
+    """The worst case: neighbouring channels at their maximum, weights too; without VNNI int16 used to saturate."""
+    nodes = [make_node("Conv", ["x", "w"], ["c"]), make_node("Relu", ["c"], ["r"]), make_node("Neg", ["r"], ["y"])]
+    model = build(nodes, {"x": ["batch", 3, 9, 8]}, ["y"], {"w": np.full((8, 3, 3, 3), 0.5, np.float32)})
+    insert_qdq(model, {"x": 2.0, "r": 27.0})
+    session, operators = optimised(model_bytes(lower(model, "onnxruntime", Precision.INT8)), tmp_path)
+    assert operators["QLinearConv"] == 1
+    found = session.run(None, {"x": np.full((2, 3, 9, 8), 2.0, np.float32)})[0]
+    np.testing.assert_allclose(found, np.full((2, 8, 7, 6), -3 * 9 * 0.5 * 2.0), rtol=0.01)
 
 
 def test_every_activation_is_unsigned(artifact):
@@ -93,7 +104,8 @@ def test_nodes_kept_in_float_stay_so(float_graph, ranges):
 
 def test_a_missing_range_is_named(float_graph, ranges):
     model = float_graph.clone()
-    total = next(n.outputs[0].name for n in model.graph if n.op_type == "Add" and n.outputs[0].name in ranges)
+    further = {*ranges} - {*find_quantized_tensors(model)}
+    total = next(n.outputs[0].name for n in model.graph if n.op_type == "Add" and n.outputs[0].name in further)
     insert_qdq(model, {name: limit for name, limit in ranges.items() if name != total})
     with pytest.raises(CalibrationError, match=f"'{total}' carries no calibrated range"):
         lower(model, "onnxruntime", Precision.INT8)

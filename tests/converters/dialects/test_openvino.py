@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import openvino
-import pytest
 from onnx.helper import make_node
 
 from ran_deploy.converters.dialects import lower
-from ran_deploy.converters.dialects.openvino import fit_int16_pairs
 from ran_deploy.converters.graph import array_of, model_bytes
 from ran_deploy.converters.qdq import find_activation_pairs
 from ran_deploy.converters.quantize import insert_qdq
@@ -28,28 +26,6 @@ def test_unsigned_tensors_keep_their_range(artifact):
         steps = 127 if array_of(pair.quantize.inputs[2]).dtype == np.int8 else 255
         np.testing.assert_allclose(array_of(pair.quantize.inputs[1]) * steps, before * 127, rtol=1e-6)
         assert pair.dequantize.inputs[1:] == pair.quantize.inputs[1:]
-
-
-@pytest.mark.parametrize("channels", [4, 5])
-def test_fitted_weights_cannot_leave_int16_in_any_pair(rng, channels):
-    stored = rng.integers(-128, 128, (6, channels, 3, 2)).astype(np.int8)
-    stored[0], stored[1] = 127, -127
-    scale = rng.uniform(0.01, 0.1, 6).astype(np.float32)
-    fitted, fitted_scale = fit_int16_pairs(stored, scale)
-    for k in range(0, channels, 2):
-        pair = fitted[:, k : k + 2].astype(int)
-        assert 255 * np.maximum(pair, 0).sum(1).max() <= 2**15 - 1
-        assert 255 * np.minimum(pair, 0).sum(1).min() >= -(2**15)
-    error = np.abs(fitted * fitted_scale[:, None, None, None] - stored * scale[:, None, None, None])
-    assert (error.max((1, 2, 3)) <= fitted_scale / 2 * 1.0001).all()
-
-
-def test_weights_that_fit_already_stay(rng):
-    stored = rng.integers(-63, 64, (6, 4, 3, 2)).astype(np.int8)
-    scale = rng.uniform(0.01, 0.1, 6).astype(np.float32)
-    fitted, fitted_scale = fit_int16_pairs(stored, scale)
-    np.testing.assert_array_equal(fitted, stored)
-    np.testing.assert_array_equal(fitted_scale, scale)
 
 
 def test_bright_grey_images_do_not_overflow_in_openvino(build):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from onnx.helper import make_node
+
 from ran_deploy.converters.graph import array_of
 from ran_deploy.converters.passes.fold_batch_norm import fold_batch_norm, folded_weights
 from ran_deploy.converters.passes.run import run_passes

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 from onnx.helper import make_node
+
 from ran_deploy.converters.passes.fold_constants import fold_constants
 from ran_deploy.converters.passes.run import run_passes
 

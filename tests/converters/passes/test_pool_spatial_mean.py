@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx.helper import make_node
+
 from ran_deploy.converters.graph import MODULE
 from ran_deploy.converters.passes.pool_spatial_mean import pool_spatial_mean
 from ran_deploy.converters.passes.run import run_passes

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx.helper import make_node
+
 from ran_deploy.converters.passes.remove_identity import remove_identity
 from ran_deploy.converters.passes.run import run_passes
 

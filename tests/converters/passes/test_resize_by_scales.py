@@ -5,6 +5,7 @@ import openvino
 import pytest
 import torch
 from onnx.helper import make_node
+
 from ran_deploy.converters.graph import model_bytes
 from ran_deploy.converters.passes.remove_unused import remove_unused
 from ran_deploy.converters.passes.resize_by_scales import resize_by_scales

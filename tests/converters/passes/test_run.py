@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx.helper import make_node
+
 from ran_deploy.converters.graph import MODULE, model_bytes
 from ran_deploy.converters.passes import PASSES
 from ran_deploy.converters.passes.run import run_passes
 from ran_deploy.converters.simplify import run_unoptimised
-
 from ran_deploy.errors import ConversionError
 
 # Every engine's parser takes these; no Shape, Gather, Concat or Identity.
