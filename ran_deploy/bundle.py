@@ -124,8 +124,13 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     parent = path.resolve().parent
     if not parent.is_dir():
         raise OutputError(f"Cannot write {path}: folder {parent} does not exist. Create it first.")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"Cannot write {path}: no permission to write in {parent}.")
+    probe = _partial(path)
+    try:
+        # Asking for permission is not enough: a read-only or virtual file system grants it and then refuses.
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as exc:
+        raise OutputError(f"Cannot write {path} ({exc.strerror or exc}). Choose another place.") from exc
 
 
 def write_bundle(
@@ -142,7 +147,7 @@ def write_bundle(
     # The manifest comes last: a reader that meets a half-copied folder finds it incomplete.
     content = {**files, MANIFEST_DIGEST: (sha256_of(encoded) + "\n").encode(), MANIFEST: encoded}
     _remove_leftovers(path)
-    partial = path.resolve().with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = _partial(path)
     try:
         (_write_zip if pack else _write_folder)(partial, content)
         _rename(partial, path)
@@ -151,6 +156,10 @@ def write_bundle(
     finally:
         _remove(partial)
     return manifest
+
+
+def _partial(path: Path) -> Path:
+    return path.resolve().with_name(f".{path.name}.partial-{os.getpid()}")
 
 
 def _write_folder(path: Path, content: Mapping[str, bytes]) -> None:

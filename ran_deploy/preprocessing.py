@@ -5,6 +5,7 @@ Mean and standard deviation are part of the recipe but are applied inside the gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -15,7 +16,7 @@ import numpy as np
 from ran_deploy.errors import ConfigError, InputError, ShapeError
 from ran_deploy.images import MAX_PIXELS, import_cv2
 
-__all__ = ["ChannelOrder", "Interpolation", "Preprocessing", "prepare"]
+__all__ = ["ChannelOrder", "Interpolation", "Preprocessing", "describe", "prepare"]
 
 
 class Interpolation(str, Enum):
@@ -54,8 +55,31 @@ class Preprocessing:
         sides = [*self.crop, *(self.resize if isinstance(self.resize, tuple) else [self.resize or 1])]
         if min(sides) < 1:
             raise ConfigError(f"Pre-processing sizes must be positive; found resize {self.resize}, crop {self.crop}.")
-        if min(self.std) <= 0:
-            raise ConfigError(f"Standard deviations must be positive; found {self.std}.")
+        if not all(0 < value < math.inf for value in self.std):
+            raise ConfigError(f"Standard deviations must be positive; found {_numbers(self.std)}.")
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise ConfigError(
+                f"Means are {_numbers(self.mean)}; expected 0 to 1, as pixels are scaled to that. Divide by 255."
+            )
+
+
+def describe(recipe: Preprocessing) -> str:
+    """Return the recipe as a phrase for people, in the order of execution."""
+    steps = []
+    if recipe.resize is not None:
+        size = f"{recipe.resize[0]}x{recipe.resize[1]}" if isinstance(recipe.resize, tuple) else recipe.resize
+        side = "" if isinstance(recipe.resize, tuple) else "shorter side "
+        smooth = "" if recipe.antialias or recipe.interpolation is Interpolation.NEAREST else ", no antialias"
+        steps.append(f"resize {side}to {size} ({recipe.interpolation.value}{smooth})")
+    steps.append(f"centre crop {recipe.crop[0]}x{recipe.crop[1]}")
+    steps.append(recipe.channel_order.value.upper())
+    steps.append(f"mean {_numbers(recipe.mean)}, std {_numbers(recipe.std)}")
+    return ", ".join(steps)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    """Return the values with spaces between, or one where all are equal."""
+    return " ".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))
 
 
 def prepare(image: np.ndarray, recipe: Preprocessing) -> np.ndarray:

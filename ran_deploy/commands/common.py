@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -37,7 +38,7 @@ def run_command(command: click.Command) -> None:
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
-        exc.show()
+        click.echo(f"{name}: {exc.format_message().rstrip('.')}. See {name} --help.", err=True)
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{name}: interrupted", err=True)
@@ -45,10 +46,18 @@ def run_command(command: click.Command) -> None:
     except RanDeployError as exc:
         click.echo(f"{name}: {exc}", err=True)
         sys.exit(exc.exit_status)
-    except BrokenPipeError:
-        # The reader (head, less) is gone; Python would complain once more when it flushes at exit.
+    except MemoryError as exc:
+        click.echo(f"{name}: not enough memory ({exc}). Choose a smaller --input-size or --batch.", err=True)
+        sys.exit(RanDeployError.exit_status)
+    except OSError as exc:
+        if exc.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        if exc.errno == errno.EPIPE:  # the reader (head, less) has seen enough
+            sys.exit(0)
+        click.echo(f"{name}: cannot write any further ({exc.strerror}).", err=True)
+        sys.exit(RanDeployError.exit_status)
 
 
 class Size(click.ParamType[Any]):
@@ -59,7 +68,7 @@ class Size(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         parts = str(value).lower().split("x")
         if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is no size; expected a side such as 224, or height x width such as 224x320", param, ctx)
+            self.fail(f"{value!r} is no size; expected a side such as 224, or a size such as 224x320", param, ctx)
         return int(parts[0]), int(parts[-1])
 
 

@@ -18,6 +18,7 @@ from ran_deploy.commands.common import (
     verbose_option,
     write_json,
 )
+from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import ChannelOrder, Interpolation
@@ -71,7 +72,9 @@ def export(checkpoint: Path, output: Path, as_json: bool, **options: Any) -> Non
     config = config_from_options(checkpoint, output, **options)
     from ran_deploy.workflows.export import export_bundle
 
-    result = export_bundle(config, lambda line: click.echo(line, err=as_json))
+    counter = Counter()
+    result = export_bundle(config, lambda line: counter.line(line, err=as_json), counter)
+    counter.clear()
     if as_json:
         write_json(result.bundle.manifest)
     else:

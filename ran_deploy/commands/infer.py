@@ -19,6 +19,7 @@ from ran_deploy.commands.common import (
     run_command,
     verbose_option,
 )
+from ran_deploy.commands.progress import Counter
 
 if TYPE_CHECKING:
     from ran_deploy.runtime.pipeline import Result
@@ -62,6 +63,7 @@ def infer(
 
     sources = expand_inputs(inputs, sys.stdin)
     done = failed = 0
+    counter = Counter(quiet=output is None and sys.stdout.isatty())  # the table itself shows how far it is
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_sink(output, as_json))
         predictor = stack.enter_context(load(bundle, backend, cache_dir=cache_dir, threads=threads))
@@ -73,11 +75,14 @@ def infer(
             batch=batch or predictor.batch.optimum,
             stop=stop,
         )
+        stack.callback(counter.clear)
+        stack.enter_context(contextlib.closing(results))  # before the engine: its threads may still be running
         for result in results:
             predictions = [] if result.logits is None else best(result.logits[None], top_k, predictor.labels)[0]
             sink.write(result, predictions)
             done += 1
             failed += result.error is not None
+            counter(done)
     summary = f"{done} images, {failed} failed" if failed else f"{done} images"
     where = f", results in {output}" if output else ""
     click.echo(f"{summary} ({predictor.backend}){where}", err=True)
@@ -125,7 +130,7 @@ def _sink(output: Path | None, as_json: bool) -> Any:
 
 @contextlib.contextmanager
 def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; what is in flight is finished. A second one ends at once."""
+    """Yield an event that the first SIGINT or SIGTERM sets; what is in flight is finished. A second one ends it."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: Any) -> None:

@@ -14,6 +14,7 @@ from ran_deploy.commands.common import (
     verbose_option,
     write_json,
 )
+from ran_deploy.commands.progress import Counter
 
 if TYPE_CHECKING:
     from ran_deploy.report.schema import EngineReport, ValidationReport
@@ -69,7 +70,9 @@ def validate(
         limit=limit,
         cache_dir=cache_dir,
     )
-    validation = validate_bundle(config, lambda line: click.echo(line, err=True))
+    counter = Counter()
+    validation = validate_bundle(config, counter.line, counter)
+    counter.clear()
     if report is not None:
         write_report(validation.report, report, validation.images)
     if as_json:
@@ -96,7 +99,8 @@ def print_engine(engine: EngineReport) -> None:
         low, high = engine.drop_ci95_pp
         click.echo(
             f"  top-1   {engine.top1_engine:.2f} % of {engine.images} images, reference {engine.top1_reference:.2f} %: "
-            f"drop {engine.drop_pp:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} (McNemar p {engine.mcnemar_p:.2g})"
+            f"drop {engine.drop_pp:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
+            f"(McNemar p {engine.mcnemar_p:.2g})"
         )
         click.echo(f"  top-5   {engine.top5_engine:.2f} %, reference {engine.top5_reference:.2f} %")
     if engine.logits is not None:

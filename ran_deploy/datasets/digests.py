@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,31 +21,38 @@ def image_digest(image: np.ndarray) -> str:
     return hashlib.sha256(shape + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def digests(dataset: Dataset, indices: Iterable[int]) -> list[str]:
-    """Return the digest of each image in `indices`. Raises: InputError for a damaged image."""
+def digests(
+    dataset: Dataset, indices: Iterable[int], progress: Callable[[int], None] = lambda done: None
+) -> dict[int, str]:
+    """Return the digest of each image in `indices` that can be read, by index and in their order.
+
+    `progress` hears the number of images done so far.
+    """
+
+    def digest(index: int) -> tuple[int, str | None]:
+        try:
+            return index, image_digest(dataset.image(index))
+        except InputError:
+            return index, None
+
+    found = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda index: image_digest(dataset.image(index)), indices))
+        for done, (index, value) in enumerate(pool.map(digest, indices), 1):
+            progress(done)
+            if value is not None:
+                found[index] = value
+    return found
 
 
-def refuse_overlap(calibration_digests: Collection[str], dataset: Dataset) -> None:
-    """Check that no image of `dataset` was calibrated with; damaged images are passed over.
+def refuse_overlap(calibration_digests: Collection[str], found: Mapping[int, str], dataset: Dataset) -> None:
+    """Check that none of the images `found`, digests by index in `dataset`, was calibrated with.
 
     Raises: DatasetError saying how many were, and which is the first.
     """
     known = frozenset(calibration_digests)
-
-    def is_known(index: int) -> bool:
-        try:
-            return image_digest(dataset.image(index)) in known
-        except InputError:
-            return False
-
-    if not known:
-        return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        shared = [index for index, found in enumerate(pool.map(is_known, range(len(dataset)))) if found]
+    shared = [index for index, value in found.items() if value in known]
     if shared:
         raise DatasetError(
-            f"{len(shared)} of the {len(dataset)} images of {dataset.name} were used for calibration, the first is "
+            f"{len(shared)} of {len(found)} images of {dataset.name} were used for calibration, the first is "
             f"{dataset.origin(shared[0])}: the accuracy would flatter. Validate with other images."
         )

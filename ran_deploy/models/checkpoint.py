@@ -51,7 +51,8 @@ def load_checkpoint(
     `model` is a 'package.module:factory' that returns the network instead; its code is executed. `input_size`
     (height, width) replaces the one the layout implies, and is needed with `model`.
 
-    Raises: CheckpointError if the file cannot be read safely or is of no known layout, which names the closest one.
+    Raises: CheckpointError if the file cannot be read safely or is of no known layout, which names the closest one;
+    ConfigError if the network cannot take `input_size`.
     """
     path = Path(path)
     state = read_state(path)
@@ -63,6 +64,8 @@ def load_checkpoint(
     name, reading = _recognise(state, path)
     if input_size is not None:
         reading = replace(reading, input_size=input_size)
+        if reading.design is not None:
+            reading.design.check_input_size(*input_size)
     with torch.device("meta"):
         module = reading.build()
     tensors = {key: state.tensors[reading.key_of(key)] for key in module.state_dict() if not _is_counter(key)}

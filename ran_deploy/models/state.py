@@ -53,7 +53,7 @@ def read_state(path: Path) -> State:
     Raises: CheckpointError if it cannot be read, would run code, or holds no tensors.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
         raise CheckpointError(f"Checkpoint {path} {what}; expected a .pt, .pth, .pkl, .tar or .safetensors file.")
     content, metadata = (_read_safetensors if _is_safetensors(path) else _read_torch)(path)
     found, notes = _unwrap_containers(content)
@@ -93,7 +93,10 @@ def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
             "alone: save model.state_dict() with torch.save and export that."
         ) from exc
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as exc:
-        raise CheckpointError(f"Checkpoint {path} is damaged ({_one_line(exc)}). Copy or save it again.") from exc
+        cause = f"{type(exc).__name__}: {_one_line(exc)}"
+        raise CheckpointError(
+            f"Checkpoint {path} is damaged, or no file of torch.save ({cause}). Copy or save it again."
+        ) from exc
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise CheckpointError(f"Checkpoint {path} holds a {kind}; expected a state dict. Save model.state_dict().")

@@ -57,9 +57,7 @@ def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda lin
     return [row for backend in config.backends for row in _bench_backend(bundle, backend, config, report)]
 
 
-def _bench_backend(
-    bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]
-) -> list[BenchRow]:
+def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]) -> list[BenchRow]:
     inputs = read_golden(bundle).inputs
     rows = []
     with load_engine(bundle, backend, cache_dir=config.cache_dir, threads=config.threads).predictor as predictor:

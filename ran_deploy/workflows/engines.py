@@ -73,9 +73,8 @@ def choose_backend(bundle: Bundle, backend: str, cache_dir: Path | None = None) 
     reasons = runnable_backends(bundle, cache_dir)
     chosen = next((name for name, reason in reasons.items() if reason is None), None)
     if chosen is None:
-        raise BackendUnavailableError(
-            "No backend of this bundle can run here. " + " ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        )
+        listed = " ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise BackendUnavailableError(f"No backend of this bundle can run here. {listed}")
     return chosen
 
 

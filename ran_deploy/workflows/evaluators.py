@@ -15,6 +15,7 @@ from ran_deploy.manifest import Manifest
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import open_runner
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
+from ran_deploy.runtime.runner import Runner
 
 __all__ = [
     "MODEL_FILE",
@@ -95,16 +96,18 @@ def emulated_dialect(bundle: Bundle, dialect: str) -> Iterator[Infer]:
 
 @contextmanager
 def _evaluated(graph: bytes, precision: Precision) -> Iterator[Infer]:
+    runner = _cpu_runner(graph, precision)
+    try:
+        yield lambda images: runner.infer({INPUT: images})[OUTPUT]
+    finally:
+        runner.close()
+
+
+def _cpu_runner(graph: bytes, precision: Precision) -> Runner:
     reasons = []
     for backend in CPU_BACKENDS:
         try:
-            runner = open_runner(backend, open_builder(backend).build(graph, BuildOptions(precision=precision)))
+            return open_runner(backend, open_builder(backend).build(graph, BuildOptions(precision=precision)))
         except BackendUnavailableError as exc:
             reasons.append(str(exc))
-            continue
-        try:
-            yield lambda images: runner.infer({INPUT: images})[OUTPUT]
-        finally:
-            runner.close()
-        return
     raise BackendUnavailableError(f"Nothing here can evaluate an ONNX graph on the CPU. {' '.join(reasons)}")

@@ -20,7 +20,7 @@ from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
 from ran_deploy.models import LoadedCheckpoint, load_checkpoint
 from ran_deploy.precision import Precision
-from ran_deploy.preprocessing import Preprocessing, prepare
+from ran_deploy.preprocessing import Preprocessing, describe, prepare
 from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_engines
 from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
 from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
@@ -38,6 +38,7 @@ CALIBRATION_FILE = "calibration.json"
 SYNTHETIC = "synthetic"
 
 Report = Callable[[str], None]
+Progress = Callable[[int, int], None]  # images done, of how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,28 +93,29 @@ class _Source:
     """What the graphs are made of."""
 
     checkpoint: LoadedCheckpoint
-    dataset: Dataset | None
     recipe: Preprocessing
     recipe_source: str
+    labels: tuple[str, ...] | None
     images: CalibrationImages | None
 
 
-def export_bundle(config: ExportConfig, report: Report = logger.info) -> ExportResult:
+def export_bundle(
+    config: ExportConfig, report: Report = logger.info, progress: Progress = lambda done, total: None
+) -> ExportResult:
     """Export a checkpoint into a bundle; nothing stands at `config.output` until all of it does.
 
-    `report` gets a line for each stage. Raises: a RanDeployError for whatever the user can cause.
+    `report` gets a line for each stage, `progress` the images done in it.
+    Raises: a RanDeployError for whatever the user can cause.
     """
     check_output(config.output, overwrite=config.overwrite)
     source = _read_source(config, report)
-    manifest, files, golden = _graphs(config, source, report)
+    manifest, files, golden = _graphs(config, source, report, progress)
     backends = config.backends or tuple(BACKENDS)
     report(f"building engines: {', '.join(backends)}")
     engines = export_engines(backends, manifest, files, golden, must_build=config.backends is not None)
     records = tuple(engine.record for engine in engines if engine.record is not None)
     files.update({engine.record.file: engine.data for engine in engines if engine.record and engine.record.file})
-    write_bundle(
-        config.output, replace(manifest, engines=records), files, pack=config.pack, overwrite=config.overwrite
-    )
+    write_bundle(config.output, replace(manifest, engines=records), files, pack=config.pack, overwrite=config.overwrite)
     bundle = open_bundle(config.output)
     keep_engines(engines, config.cache_dir or default_cache_dir(), bundle.digest)
     return ExportResult(bundle=bundle, engines=engines)
@@ -126,6 +128,7 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
         f"{checkpoint.num_classes} classes ({'; '.join([f'{checkpoint.layout} layout', *checkpoint.notes])})"
     )
     dataset = open_dataset(config.calibration_data, Split.TRAIN) if config.calibration_data else None
+    labels = _labels(config.labels, checkpoint, dataset)
     recipe, recipe_source = resolve_recipe(
         config.recipe,
         input_size=checkpoint.input_size,
@@ -133,14 +136,14 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
         dataset=dataset.defaults if dataset else None,
         dataset_name=dataset.name if dataset else "",
     )
-    report(f"pre-processing: {recipe} (from {recipe_source})")
+    report(f"pre-processing: {describe(recipe)} (from {recipe_source})")
     images = calibration_images(dataset, config.calibration_images, recipe) if dataset else None
-    return _Source(
-        checkpoint=checkpoint, dataset=dataset, recipe=recipe, recipe_source=recipe_source, images=images
-    )
+    return _Source(checkpoint=checkpoint, recipe=recipe, recipe_source=recipe_source, labels=labels, images=images)
 
 
-def _graphs(config: ExportConfig, source: _Source, report: Report) -> tuple[Manifest, dict[str, bytes], Golden]:
+def _graphs(
+    config: ExportConfig, source: _Source, report: Report, progress: Progress
+) -> tuple[Manifest, dict[str, bytes], Golden]:
     """Return the manifest without engines, the graphs and what goes with them, and the golden logits."""
     checkpoint, recipe = source.checkpoint, source.recipe
     inputs, golden_source = _golden_inputs(config.golden, recipe, source.images)
@@ -151,8 +154,11 @@ def _graphs(config: ExportConfig, source: _Source, report: Report) -> tuple[Mani
     files: dict[str, bytes] = {}
     if config.precision is Precision.INT8:
         assert source.images is not None
-        report(f"calibrating on {len(source.images.prepared)} images of {source.images.dataset}")
-        result = quantized(reference, source.images, config.calibration_method)
+        total = len(source.images.prepared)
+        report(f"calibrating on {total} images of {source.images.dataset}")
+        result = quantized(
+            reference, source.images, config.calibration_method, progress=lambda done: progress(done, total)
+        )
         artifact, calibration = result.model, result.record
         check(artifact)
         files[CALIBRATION_FILE] = table_to_json(result.table)
@@ -173,7 +179,7 @@ def _graphs(config: ExportConfig, source: _Source, report: Report) -> tuple[Mani
         task=Task.CLASSIFICATION,
         architecture=checkpoint.architecture,
         num_classes=checkpoint.num_classes,
-        labels=_labels(config.labels, checkpoint, source.dataset),
+        labels=source.labels,
         preprocessing=recipe,
         preprocessing_source=source.recipe_source,
         precision=config.precision,

@@ -24,8 +24,8 @@ __all__ = ["Dialect", "lower_dialect"]
 
 logger = logging.getLogger(__name__)
 
-# Which CPU engine shows how far an evaluation of each dialect may be from the exact one. OpenVINO is asked about its own
-# dialect alone: without VNNI it saturates the products of full-range weights, which only its own dialect avoids.
+# Which CPU engine shows how far an evaluation of each dialect may be from the exact one. OpenVINO is asked about its
+# own dialect alone: without VNNI it saturates the products of full-range weights, which only its own dialect avoids.
 SPREAD_BACKEND = {"tensorrt": "onnxruntime", "openvino": "openvino", "onnxruntime": "onnxruntime"}
 MAX_SPREAD = 0.03  # two right evaluations of one INT8 graph came to at most 0.022; more is a fault, not rounding
 MICRO_BATCH = 8

@@ -27,9 +27,7 @@ PARITY_RTOL = 1e-4  # relative L2; float32 sums of thousands of products in anot
 TORCH_BATCH = 16
 
 
-def reference_graph(
-    checkpoint: LoadedCheckpoint, recipe: Preprocessing, report: Callable[[str], None]
-) -> ir.Model:
+def reference_graph(checkpoint: LoadedCheckpoint, recipe: Preprocessing, report: Callable[[str], None]) -> ir.Model:
     """Return the checkpoint's float32 graph: uint8 NHWC image in, logits out, clean of what passes can remove."""
     report(f"exporting to ONNX at {recipe.crop[0]}x{recipe.crop[1]}")
     model = onnx_from_module(checkpoint.module, recipe.crop, input_name=INPUT, output_name=OUTPUT)

@@ -14,11 +14,10 @@ import numpy as np
 
 from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle, open_bundle
-from ran_deploy.datasets import Dataset, Split, open_dataset, refuse_overlap
-from ran_deploy.errors import BackendUnavailableError, BundleError, ConfigError, DatasetError, InputError
+from ran_deploy.datasets import Dataset, Split, digests, open_dataset, refuse_overlap
+from ran_deploy.errors import ConfigError, DatasetError
 from ran_deploy.manifest import Manifest
-from ran_deploy.precision import Precision
-from ran_deploy.preprocessing import prepare
+from ran_deploy.preprocessing import describe, prepare
 from ran_deploy.report.building import engine_report, validation_report
 from ran_deploy.report.schema import BundleSummary, EngineReport, Provenance, ValidationReport
 from ran_deploy.verification.comparison import Comparison, compare
@@ -33,11 +32,12 @@ logger = logging.getLogger(__name__)
 BATCH = 32  # images in memory at a time; engines split it as their profile demands
 
 Report = Callable[[str], None]
+Progress = Callable[[int, int], None]  # images done, of how many
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateConfig:
-    """What to check. Without `data` the golden self-test alone; without `reference` against the bundle's own FP32 graph.
+    """What to check: without `data` the golden self-test alone, without `reference` against the bundle's FP32 graph.
 
     `backends` may hold 'auto', the best that can run here, and 'all', which also estimates those that cannot by
     emulating their graph. `max_drop_pp` is in percentage points of top-1.
@@ -96,8 +96,12 @@ class _Data:
         return prepare(self.dataset.image(index), self.manifest.preprocessing)
 
 
-def validate_bundle(config: ValidateConfig, report: Report = logger.info) -> Validation:
+def validate_bundle(
+    config: ValidateConfig, report: Report = logger.info, progress: Progress = lambda done, total: None
+) -> Validation:
     """Run the self-test of each backend and, with data, compare it with the reference.
+
+    `report` gets a line for each stage, `progress` the images done in it.
 
     Raises: SelfTestError for an engine with wrong outputs, DatasetError for images used in calibration, and what
     opening bundle, engine, checkpoint or data set raises. An unmet budget is no error: see `report.passed`.
@@ -106,7 +110,7 @@ def validate_bundle(config: ValidateConfig, report: Report = logger.info) -> Val
     manifest = bundle.manifest
     backends = expand_backends(bundle, config.backends, config.cache_dir)
     estimated = _estimated(bundle, config)
-    data = _open_data(config, manifest) if config.data else None
+    data = _open_data(config, manifest, report, progress) if config.data else None
     engines: list[EngineReport] = []
     comparisons: list[Comparison] = []
     with ExitStack() as stack:
@@ -120,14 +124,15 @@ def validate_bundle(config: ValidateConfig, report: Report = logger.info) -> Val
             loaded = load_engine(bundle, backend, cache_dir=config.cache_dir)
             with loaded.predictor as predictor:
                 self_test = loaded.self_test or prove_engine(bundle, backend, predictor)
-                comparison = _compared(reference, predictor.infer_batch, data)
+                comparison = _compared(reference, predictor.infer_batch, data, progress)
             engines.append(
                 _engine_report(config, manifest, data, backend, comparison, self_test=self_test, estimate=False)
             )
             comparisons += [comparison] if comparison else []
         for backend in estimated if data is not None else ():
             report(f"{backend}: cannot run here, its graph is emulated on {len(data.indices) if data else 0} images")
-            comparison = _compared(reference, stack.enter_context(emulated_dialect(bundle, BACKENDS[backend])), data)
+            emulated = stack.enter_context(emulated_dialect(bundle, BACKENDS[backend]))
+            comparison = _compared(reference, emulated, data, progress)
             engines.append(_engine_report(config, manifest, data, backend, comparison, self_test=None, estimate=True))
             comparisons += [comparison] if comparison else []
     return Validation(
@@ -157,26 +162,20 @@ def _estimated(bundle: Bundle, config: ValidateConfig) -> list[str]:
     return list(missing.values())
 
 
-def _open_data(config: ValidateConfig, manifest: Manifest) -> _Data:
+def _open_data(config: ValidateConfig, manifest: Manifest, report: Report, progress: Progress) -> _Data:
+    """Open the data set and read every image once: which can be read, and was any of them calibrated with?"""
     assert config.data is not None
     dataset = open_dataset(config.data, Split.TEST)
-    if manifest.calibration is not None:
-        refuse_overlap(manifest.calibration.image_sha256, dataset)
-    indices = list(range(len(dataset)))[: config.limit]
-    readable = [index for index in indices if _is_readable(dataset, index)]
-    if not readable:
+    indices = range(len(dataset))[: config.limit]
+    report(f"reading {len(indices)} images of {dataset.name}")
+    found = digests(dataset, indices, lambda done: progress(done, len(indices)))
+    if not found:
         raise DatasetError(f"No image of {dataset.name} can be read; give other --data.")
-    if len(readable) < len(indices):
-        logger.warning("%d of %d images of %s cannot be read", len(indices) - len(readable), len(indices), dataset.name)
-    return _Data(dataset=dataset, manifest=manifest, indices=readable)
-
-
-def _is_readable(dataset: Dataset, index: int) -> bool:
-    try:
-        dataset.image(index)
-    except InputError:
-        return False
-    return True
+    if manifest.calibration is not None:
+        refuse_overlap(manifest.calibration.image_sha256, found, dataset)
+    if len(found) < len(indices):
+        logger.warning("%d of %d images of %s cannot be read", len(indices) - len(found), len(indices), dataset.name)
+    return _Data(dataset=dataset, manifest=manifest, indices=list(found))
 
 
 def _reference(config: ValidateConfig, bundle: Bundle, stack: ExitStack) -> tuple[str, Infer]:
@@ -186,10 +185,11 @@ def _reference(config: ValidateConfig, bundle: Bundle, stack: ExitStack) -> tupl
     return "the bundle's FP32 graph", stack.enter_context(graph_reference(bundle))
 
 
-def _compared(reference: Replayed | None, engine: Infer, data: _Data | None) -> Comparison | None:
+def _compared(reference: Replayed | None, engine: Infer, data: _Data | None, progress: Progress) -> Comparison | None:
     if reference is None or data is None:
         return None
-    return compare(reference.start(), engine, data.batches())
+    total = len(data.indices)
+    return compare(reference.start(), engine, data.batches(), progress=lambda done: progress(done, total))
 
 
 def _engine_report(
@@ -223,7 +223,7 @@ def _provenance(config: ValidateConfig, manifest: Manifest, data: _Data | None) 
         reference=str(config.reference) if config.reference else "the bundle's FP32 graph",
         checkpoint=f"{manifest.checkpoint.file_name} ({manifest.checkpoint.layout} layout)",
         checkpoint_sha256=manifest.checkpoint.sha256,
-        preprocessing=f"{manifest.preprocessing} (from {manifest.preprocessing_source})",
+        preprocessing=f"{describe(manifest.preprocessing)} (from {manifest.preprocessing_source})",
         calibration=f"{calibration.method} on {calibration.images} images of {calibration.dataset}"
         if calibration
         else None,

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import nn
 
+from ran_deploy.models.design import Design
+
 __all__ = ["LAYOUTS", "Layout", "Reading", "Shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -18,7 +20,7 @@ class Reading:
     """What a layout reads from keys and shapes.
 
     `build` returns the network, `key_of` names one of its state-dict keys as the layout spells it, `is_dead` tells
-    keys that the layout stores but never uses.
+    keys that the layout stores but never uses. `design` is None where the network is the user's own code.
     """
 
     architecture: str
@@ -27,6 +29,7 @@ class Reading:
     build: Callable[[], nn.Module]
     key_of: Callable[[str], str]
     is_dead: Callable[[str], bool]
+    design: Design | None = None
 
 
 class Layout(Protocol):

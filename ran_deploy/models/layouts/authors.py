@@ -58,6 +58,7 @@ def _reading(design: Design, num_classes: int) -> Reading:
         build=lambda: build_network(design, num_classes),
         key_of=lambda key: _key(key, design),
         is_dead=lambda key: False,
+        design=design,
     )
 
 

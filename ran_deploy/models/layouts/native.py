@@ -55,4 +55,5 @@ def _reading(design: Design, num_classes: int) -> Reading:
         build=lambda: build_network(design, num_classes),
         key_of=lambda key: key,
         is_dead=lambda key: False,
+        design=design,
     )

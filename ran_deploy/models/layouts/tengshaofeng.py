@@ -85,6 +85,7 @@ def _reading(design: Design, num_classes: int) -> Reading:
         build=lambda: build_network(design, num_classes),
         key_of=lambda key: _key(key, design, depths, is_small),
         is_dead=lambda key: ".conv4." in key,
+        design=design,
     )
 
 

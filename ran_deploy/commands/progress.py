@@ -1,0 +1,42 @@
+"""How far a long stage is: a counter where standard error is a terminal, nothing where it is a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+__all__ = ["Counter"]
+
+INTERVAL_S = 0.1
+CLEAR_LINE = "\r\x1b[K"
+
+
+class Counter:
+    """Rewrites one line of standard error; `line` prints an ordinary line in its place."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._shown = not quiet and sys.stderr.isatty()
+        self._due = 0.0
+        self._dirty = False
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Show how many images are done."""
+        if not self._shown or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + INTERVAL_S
+        self._dirty = True
+        of = "" if total is None else f" of {total}"
+        click.echo(f"{CLEAR_LINE}  {done}{of} images", nl=False, err=True)
+
+    def line(self, text: str, *, err: bool = True) -> None:
+        """Print a line of its own."""
+        self.clear()
+        click.echo(text, err=err)
+
+    def clear(self) -> None:
+        """Remove the counter from the screen."""
+        if self._dirty:
+            click.echo(CLEAR_LINE, nl=False, err=True)
+            self._dirty = False
