@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
+from google.protobuf.message import DecodeError
 
-from ran_deploy.converters.graph import IR_VERSION, MODULE, check, model_bytes, model_from_bytes
+from ran_deploy.converters.graph import IR_VERSION, MODULE, check, model_bytes
 from ran_deploy.errors import ConversionError
 
 __all__ = ["relative_difference", "simplified"]
@@ -48,7 +50,10 @@ def run_onnxsim(model: ir.Model) -> ir.Model:
         if done.returncode != 0 or not after.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ConversionError(f"onnxsim ended with status {done.returncode}: {last}")
-        candidate = model_from_bytes(after.read_bytes())
+        try:
+            candidate = ir.from_proto(onnx.load(after))  # with the weights, which it stores beside a large graph
+        except (DecodeError, onnx.checker.ValidationError) as exc:
+            raise ConversionError(f"onnxsim wrote no ONNX model: {one_line(exc)}") from exc
     candidate.ir_version = IR_VERSION
     candidate.metadata_props.clear()  # onnxsim's own protocol
     return candidate
