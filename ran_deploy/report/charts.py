@@ -103,8 +103,8 @@ def _lay_out_flip_axes(axes: Any, names: Sequence[str]) -> None:
     axes.set_ylim(len(names), 0)
     axes.set_xticks(centres, shown, rotation=45, ha="right", rotation_mode="anchor", color=TEXT, fontsize=9)
     axes.set_yticks(centres, shown, fontsize=9)
-    axes.set_xlabel("class given by the engine")
-    axes.set_ylabel("class given by the reference")
+    axes.set_xlabel("engine says")
+    axes.set_ylabel("reference says")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 

@@ -227,7 +227,7 @@ def _provenance(config: ValidateConfig, manifest: Manifest, data: _Data | None) 
         calibration=f"{calibration.method} on {calibration.images} images of {calibration.dataset}"
         if calibration
         else None,
-        data=f"{len(data.indices)} images of {data.dataset.name} ({data.dataset.kind})" if data else None,
+        data=f"{data.dataset.name} ({data.dataset.kind})" if data else None,
         tools=manifest.tools,
     )
 
