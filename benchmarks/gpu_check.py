@@ -11,22 +11,20 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from ran_deploy.runtime.backends import fingerprint
-from ran_deploy.runtime.cuda import current_device
 
 import ran_deploy
+from ran_deploy.bundle import open_bundle
+from ran_deploy.runtime.backends import fingerprint
+from ran_deploy.runtime.cuda import current_device
+from ran_deploy.verification.metrics import relative_l2
+from ran_deploy.workflows.golden import read_golden
 
 LARGEST_RELATIVE_L2 = 0.03  # two faithful evaluations of one INT8 graph differ by up to 0.02
 
 
-def relative_l2(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return |found - expected| / |expected| over all logits."""
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("bundle", type=Path, help="a bundle folder")
+    parser.add_argument("bundle", type=Path, help="NAME.ran or NAME.ran.zip")
     parser.add_argument("--backend", choices=["tensorrt-rtx", "tensorrt"], default="tensorrt-rtx")
     arguments = parser.parse_args()
 
@@ -37,19 +35,19 @@ def main() -> int:
     for part, value in fingerprint(arguments.backend).items():
         print(f"{part:8} {value}")
 
-    with np.load(arguments.bundle / "golden.npz") as golden:
-        images = golden["inputs"]
-        recorded = {name: golden[name] for name in ("logits_tensorrt", "logits_pytorch")}
+    golden = read_golden(open_bundle(arguments.bundle))
+    images = golden.inputs
+    recorded = {name: golden.logits[name] for name in ("tensorrt", "pytorch")}
     worst = 0.0
     with ran_deploy.load(arguments.bundle, backend=arguments.backend) as predictor:
         for batch in sorted({1, len(images) // 2 + 1, len(images)}):
-            logits = np.concatenate([predictor.logits(images[i : i + batch]) for i in range(0, len(images), batch)])
+            logits = np.concatenate([predictor.infer_batch(images[i : i + batch]) for i in range(0, len(images), batch)])
             for name, expected in recorded.items():
                 same = float(np.mean(logits.argmax(axis=1) == expected.argmax(axis=1)))
                 print(
-                    f"batch {batch:3}  {name}: relative L2 {relative_l2(logits, expected):.5f}, same label {same:.1%}"
+                    f"batch {batch:3}  {name}: relative L2 {relative_l2(expected, logits):.5f}, same label {same:.1%}"
                 )
-            worst = max(worst, relative_l2(logits, recorded["logits_tensorrt"]))
+            worst = max(worst, relative_l2(recorded["tensorrt"], logits))
     print(f"{'passed' if worst <= LARGEST_RELATIVE_L2 else 'FAILED'}: worst {worst:.5f}, limit {LARGEST_RELATIVE_L2}")
     return 0 if worst <= LARGEST_RELATIVE_L2 else 1
 
