@@ -58,5 +58,5 @@ def evaluate(node: ir.Node, opset: int) -> np.ndarray:
     outputs = [onnx.ValueInfoProto(name=name) for name in proto.output]
     graph = onnx.helper.make_graph([proto], "fold", inputs, outputs)
     fold_model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    results: list[np.ndarray] = ReferenceEvaluator(fold_model).run(None, feeds)
+    results = list(ReferenceEvaluator(fold_model).run(None, feeds))
     return np.asarray(results[0])

@@ -60,13 +60,18 @@ def constant_scales(node: ir.Node) -> np.ndarray | None:
     pairs = list(zip(source, target, strict=True))
     exact = all(float(np.float32(b / a)) == b / a for a, b in pairs)
     if mode == "align_corners":  # sample points follow from the two sizes alone
-        scales = [np.float32((b + 0.5) / a) for a, b in pairs]
+        scales = [aligned_scale(a, b) for a, b in pairs]
     elif node.attributes.get_string("mode", "nearest") == "nearest" and not exact:
         return None  # a rounded scale can pick the neighbour
     else:
         scales = [rounded_up(b / a) for a, b in pairs]
     assert all(int(np.floor(np.float32(a) * s)) == b for (a, b), s in zip(pairs, scales, strict=True)), (pairs, scales)
     return np.array([1, 1, *scales], np.float32)
+
+
+def aligned_scale(source: int, target: int) -> np.float32:
+    """Return a scale from the middle of those that make `target` of `source`, so that no rounding can leave them."""
+    return np.float32((target + 0.5) / source)
 
 
 def rounded_up(quotient: float) -> np.float32:

@@ -8,7 +8,7 @@ from onnx.helper import make_node
 
 from ran_deploy.converters.graph import model_bytes
 from ran_deploy.converters.passes.remove_unused import remove_unused
-from ran_deploy.converters.passes.resize_by_scales import resize_by_scales
+from ran_deploy.converters.passes.resize_by_scales import aligned_scale, resize_by_scales
 from ran_deploy.converters.passes.run import run_passes
 from ran_deploy.converters.simplify import run_unoptimised
 
@@ -46,6 +46,14 @@ def test_resize_by_scales_agrees_with_pytorch_in_both_cpu_engines(build, operato
     compiled = core.compile_model(core.read_model(model_bytes(model)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     np.testing.assert_allclose(compiled([x])[0], wanted.numpy(), atol=ATOL)
     assert resize_by_scales(model) == 0
+
+
+@pytest.mark.parametrize("pooled", [lambda n: -(-(n - 3) // 2) + 1, lambda n: (n - 1) // 2 + 1])
+def test_aligned_scales_give_the_right_size_at_every_side_however_they_are_multiplied(pooled):
+    for target in range(3, 421):
+        source, scale = pooled(target), aligned_scale(pooled(target), target)
+        products = (np.float32(source) * scale, source * float(scale), np.float16(source) * np.float64(scale))
+        assert {int(product) for product in products} == {target}
 
 
 @pytest.mark.parametrize("target", [(13, 9), (27, 19), (11, 25)])
