@@ -14,6 +14,7 @@ import numpy as np
 
 import ran_deploy
 from ran_deploy.bundle import open_bundle
+from ran_deploy.errors import RanDeployError
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.runtime.cuda import current_device
 from ran_deploy.verification.metrics import relative_l2
@@ -41,7 +42,8 @@ def main() -> int:
     worst = 0.0
     with ran_deploy.load(arguments.bundle, backend=arguments.backend) as predictor:
         for batch in sorted({1, len(images) // 2 + 1, len(images)}):
-            logits = np.concatenate([predictor.infer_batch(images[i : i + batch]) for i in range(0, len(images), batch)])
+            parts = [predictor.infer_batch(images[i : i + batch]) for i in range(0, len(images), batch)]
+            logits = np.concatenate(parts)
             for name, expected in recorded.items():
                 same = float(np.mean(logits.argmax(axis=1) == expected.argmax(axis=1)))
                 print(
@@ -53,4 +55,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RanDeployError as exc:
+        print(f"gpu_check: {exc}", file=sys.stderr)
+        sys.exit(exc.exit_status)
