@@ -103,10 +103,12 @@ def validate_bundle(
 
     `report` gets a line for each stage, `progress` the images done in it.
 
+    Every file of the bundle is checked first.
     Raises: SelfTestError for an engine with wrong outputs, DatasetError for images used in calibration, and what
     opening bundle, engine, checkpoint or data set raises. An unmet budget is no error: see `report.passed`.
     """
     bundle = open_bundle(config.bundle)
+    bundle.verify()  # all of it, also what this run does not use
     manifest = bundle.manifest
     backends = expand_backends(bundle, config.backends, config.cache_dir)
     estimated = _estimated(bundle, config)

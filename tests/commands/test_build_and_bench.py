@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+
+
+def test_build_keeps_a_proven_engine_and_says_so_in_json(call, demo, tmp_path):
+    cache = tmp_path / "engines"
+    options = ["--backend", "onnxruntime", "--batch", "1:2:4", "--cache-dir", cache, "--json"]
+    outcome = call("ran-build", demo.bundle, *options)
+    built = json.loads(outcome.out)
+    assert outcome.status == 0
+    assert built["self_test"]["passed"] is True
+    assert [check["batch_size"] for check in built["self_test"]["batches"]] == [1, 3, 4]
+    assert (tmp_path / built["cache"] / "engine.plan").is_file()
+
+
+def test_build_with_an_unwritable_cache_warns_and_goes_on(call, demo, tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    outcome = call("ran-build", demo.bundle, "--backend", "onnxruntime", "--cache-dir", tmp_path / "file" / "cache")
+    assert outcome.status == 0
+    assert "could not be kept" in outcome.out
+    assert "cannot write" in caplog.text
+
+
+def test_build_refuses_a_backend_that_is_not_here_and_an_unknown_one(call, demo):
+    call("ran-build", demo.bundle, "--backend", "tensorrt").assert_refused("tensorrt")
+    call("ran-build", demo.bundle, "--backend", "abacus").assert_refused("abacus", "openvino")
+
+
+def test_bench_gives_a_row_for_each_engine_and_batch(call, demo):
+    options = ["--backend", "all", "--batch", "1", "--batch", "3", "--seconds", "0.05", "--warm-up", "1", "--json"]
+    outcome = call("ran-bench", demo.bundle, *options, "--cache-dir", demo.cache)
+    rows = json.loads(outcome.out)
+    assert outcome.status == 0
+    assert [(row["backend"], row["batch"]) for row in rows] == [
+        (backend, batch) for backend in ("openvino", "onnxruntime") for batch in (1, 3)
+    ]
+    for row in rows:
+        assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p99"]
+        assert row["runs"] >= 10
+
+
+def test_bench_refuses_no_time(call, demo):
+    call("ran-bench", demo.bundle, "--seconds", "0", "--cache-dir", demo.cache).assert_refused("0.0 seconds")

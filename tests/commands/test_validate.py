@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.workflows.golden import Golden, read_golden
+
+
+def validate(call, demo, *arguments):
+    return call("ran-validate", demo.bundle, *arguments, "--cache-dir", demo.cache)
+
+
+def test_without_data_the_golden_inputs_are_run(call, demo):
+    outcome = validate(call, demo, "--backend", "openvino", "--backend", "onnxruntime")
+    assert outcome.status == 0
+    assert outcome.out.count("golden self-test passed") >= 2
+
+
+@pytest.fixture(scope="module")
+def few(demo, tmp_path_factory):
+    """The first 96 test images, as a data set of their own."""
+    with np.load(demo.test) as content:
+        path = tmp_path_factory.mktemp("few") / "few.npz"
+        np.savez(path, images=content["images"][:96], labels=content["labels"][:96])
+    return path
+
+
+def test_json_holds_the_numbers_of_a_pipeline_and_the_report_is_written(call, demo, few, tmp_path):
+    options = ["--backend", "all", "--max-drop", "50", "--report", tmp_path / "x.html", "--json"]
+    outcome = validate(call, demo, "--data", few, "--reference", demo.checkpoint, *options)
+    report = json.loads(outcome.out)
+    assert outcome.status == 0
+    assert report["passed"] is True
+    assert report["images"] == 96
+    low, high = report["drop_ci95_pp"]
+    assert low <= report["drop_pp"] <= high <= 50
+    assert report["drop_pp"] == pytest.approx(report["top1_reference"] - report["top1_engine"])
+    assert 90 < report["agreement"] <= 100
+    assert [engine["estimate"] for engine in report["engines"]] == [False, False, True]
+    assert "centre crop 32x32" in report["provenance"]["preprocessing"]
+    assert "<html" in (tmp_path / "x.html").read_text()
+
+
+def test_a_budget_that_the_images_cannot_prove_fails_and_says_how_many_would(call, demo, few):
+    outcome = validate(call, demo, "--data", few, "--max-drop", "0.01", "--json")
+    report = json.loads(outcome.out)
+    assert outcome.status == 1
+    assert report["passed"] is False
+    needed = report["engines"][0]["images_needed"]
+    assert needed > 96
+    assert f"{needed:,}" in report["verdict"]
+
+
+def test_images_used_for_calibration_are_refused(call, demo):
+    outcome = validate(call, demo, "--data", demo.calibration)
+    outcome.assert_refused("512 of 512 images", "used for calibration")
+
+
+def test_images_of_a_folder_that_cannot_be_read_are_passed_over(call, demo, tmp_path):
+    for name in ("trouser", "sandal"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        shutil.copy(demo.images / f"{name}.png", tmp_path / "data" / name)
+    (tmp_path / "data" / "sandal" / "empty.png").write_bytes(b"")
+    outcome = validate(call, demo, "--data", tmp_path / "data", "--json")
+    assert outcome.status == 0, outcome.err
+    assert json.loads(outcome.out)["images"] == 2
+
+
+REFUSED = {
+    "budget without data": (["--max-drop", "1"], "--data"),
+    "reference without data": (["--reference", "x.pth"], "--data"),
+    "budget over 100": (["--data", ".", "--max-drop", "101"], "0 to 100"),
+    "limit of nothing": (["--data", ".", "--limit", "0"], "--limit"),
+    "data missing": (["--data", "/nowhere"], "/nowhere does not exist"),
+    "report of unknown kind": (["--report", "x.pdf"], ".html or .json"),
+    "report in no folder": (["--report", "/nowhere/x.html"], "Cannot write"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_in_one_line(case, call, demo):
+    options, words = REFUSED[case]
+    validate(call, demo, *options).assert_refused(words)
+
+
+def test_one_flipped_byte_in_any_file_is_refused_by_validate(call, demo, tmp_path):
+    bundle = tmp_path / "copy.ran"
+    shutil.copytree(demo.bundle, bundle)
+    files = [path for path in bundle.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    for path in files:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        original, _ = path.read_bytes(), path.write_bytes(content)
+        call("ran-validate", bundle, "--cache-dir", demo.cache).assert_refused(path.name)
+        path.write_bytes(original)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "golden.npz", "graphs/openvino.onnx"])
+def test_one_flipped_byte_in_what_inference_uses_is_refused(file, call, demo, tmp_path):
+    bundle = tmp_path / "copy.ran"
+    shutil.copytree(demo.bundle, bundle)
+    content = bytearray((bundle / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / file).write_bytes(content)
+    outcome = call("ran-infer", bundle, demo.images, "--backend", "openvino")
+    outcome.assert_refused(file.rpartition("/")[2])
+    assert outcome.out == ""
+
+
+def test_flipped_bytes_in_a_packed_bundle_are_refused(demo, call, tmp_path):
+    source, packed = open_bundle(demo.bundle), tmp_path / "demo.ran.zip"
+    write_bundle(packed, source.manifest, {name: source.read(name) for name in source.manifest.files}, pack=True)
+    assert call("ran-validate", packed).status == 0
+    content = packed.read_bytes()
+    for name in ("golden.npz", "model.onnx", "manifest.json"):
+        changed = bytearray(content)
+        changed[content.index(name.encode()) + 4000] ^= 1  # stored, so behind the name in the local header
+        packed.write_bytes(changed)
+        call("ran-validate", packed).assert_refused(name)
+
+
+@pytest.mark.parametrize("command", ["ran-validate", "ran-infer"])
+def test_an_engine_with_other_outputs_than_recorded_is_not_used(command, call, demo, tmp_path):
+    source = open_bundle(demo.bundle)
+    golden = read_golden(source)
+    wrong = {name: logits[:, ::-1] for name, logits in golden.logits.items()}
+    files = {name: source.read(name) for name in source.manifest.files}
+    files["golden.npz"] = Golden(inputs=golden.inputs, logits=wrong).to_bytes()
+    forged = tmp_path / "forged.ran"
+    write_bundle(forged, replace(source.manifest, name="forged"), files)
+    arguments = [demo.images] if command == "ran-infer" else []
+    outcome = call(command, forged, *arguments, "--backend", "openvino")
+    outcome.assert_refused("failed the golden self-test", "not used", status=1)
+    assert outcome.out == ""

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.cache import CachedEngine, EngineCache
+from ran_deploy.errors import BundleError
+from ran_deploy.manifest import BatchProfile, EngineRecord, SelfTestStatus
+from ran_deploy.runtime.backends import fingerprint
+from ran_deploy.workflows.engines import build_engine, expand_backends, load_engine, runnable_backends
+
+BACKEND = "onnxruntime"
+
+
+@pytest.fixture
+def bundle(demo):
+    return open_bundle(demo.bundle)
+
+
+def loaded(bundle, cache):
+    engine = load_engine(bundle, BACKEND, cache_dir=cache)
+    engine.predictor.close()
+    return engine
+
+
+def with_engine(bundle, path, data: bytes, built_on: dict[str, str]):
+    """Write a copy of `bundle` that carries `data` as the engine of BACKEND."""
+    record = EngineRecord(
+        backend=BACKEND,
+        file="engines/onnxruntime.plan",
+        fingerprint=built_on,
+        batch=BatchProfile(),
+        self_test=SelfTestStatus.PENDING,
+    )
+    files = {name: bundle.read(name) for name in bundle.manifest.files} | {"engines/onnxruntime.plan": data}
+    write_bundle(path, replace(bundle.manifest, engines=(record,)), files)
+    return open_bundle(path)
+
+
+def test_an_engine_is_built_and_proven_once_and_then_comes_from_the_cache(bundle, tmp_path):
+    first, second = loaded(bundle, tmp_path), loaded(bundle, tmp_path)
+    assert (first.origin, second.origin) == ("built", "cache")
+    assert first.self_test is not None
+    assert first.self_test.passed
+    assert second.self_test is None
+
+
+def test_a_damaged_cache_entry_is_built_again(bundle, tmp_path, caplog):
+    folder, _ = build_engine(bundle, BACKEND, cache_dir=tmp_path)
+    content = bytearray((folder / "engine.plan").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "engine.plan").write_bytes(content)
+    assert loaded(bundle, tmp_path).origin == "built"
+    assert "damaged cache entry" in caplog.text
+    assert loaded(bundle, tmp_path).origin == "cache"
+
+
+def test_an_entry_of_another_version_is_passed_over(bundle, tmp_path):
+    older = {**fingerprint(BACKEND), "ONNX Runtime": "1.0.0"}
+    stale = CachedEngine(data=b"of an older version", batch=BatchProfile(), proven=True)
+    EngineCache(tmp_path, bundle.digest).put(BACKEND, older, stale)
+    assert loaded(bundle, tmp_path).origin == "built"
+
+
+def test_a_cache_that_cannot_be_written_only_warns(bundle, tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    assert loaded(bundle, tmp_path / "file" / "cache").origin == "built"
+    assert "cannot write" in caplog.text
+    assert "damaged" not in caplog.text
+
+
+def test_the_engine_in_the_bundle_is_used_where_it_fits_and_not_where_it_does_not(bundle, tmp_path):
+    folder, _ = build_engine(bundle, BACKEND, cache_dir=tmp_path / "build")
+    data, here = (folder / "engine.plan").read_bytes(), fingerprint(BACKEND)
+    fitting = with_engine(bundle, tmp_path / "fitting.ran", data, here)
+    assert loaded(fitting, tmp_path / "cache").origin == "bundle"
+    foreign = with_engine(bundle, tmp_path / "foreign.ran", data, {**here, "platform": "Linux riscv64"})
+    assert loaded(foreign, tmp_path / "cache").origin == "built"
+
+
+def test_auto_and_all_mean_what_can_run_here(bundle, tmp_path):
+    reasons = runnable_backends(bundle, tmp_path)
+    here = tuple(name for name, reason in reasons.items() if reason is None)
+    assert set(here) >= {"openvino", "onnxruntime"}
+    assert expand_backends(bundle, ["all", "auto"], tmp_path) == here
+    assert expand_backends(bundle, ["onnxruntime", "auto"], tmp_path) == ("onnxruntime", here[0])
+
+
+def test_a_backend_without_its_dialect_is_refused_with_what_to_do(bundle, tmp_path):
+    dialects = {name: record for name, record in bundle.manifest.dialects.items() if name == "openvino"}
+    files = {name: bundle.read(name) for name in bundle.manifest.files}
+    write_bundle(tmp_path / "x.ran", replace(bundle.manifest, dialects=dialects), files)
+    with pytest.raises(BundleError, match=r"without onnxruntime; it has openvino\. Export it again with --backend"):
+        load_engine(open_bundle(tmp_path / "x.ran"), BACKEND, cache_dir=tmp_path)
