@@ -57,7 +57,7 @@ class EngineCache:
         try:
             entry = msgspec.json.decode((folder / "entry.json").read_bytes(), type=_Entry)
             engine = (folder / "engine.plan").read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, msgspec.DecodeError) as exc:
             logger.warning("ignoring the damaged cache entry %s (%s)", folder, exc)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ran_deploy.errors import ConfigError, InputError, ShapeError
-from ran_deploy.preprocessing import ChannelOrder, Interpolation, Preprocessing, prepare
+from ran_deploy.preprocessing import ChannelOrder, Interpolation, Preprocessing, describe, prepare
 
 PILLOW_FILTERS = {
     Interpolation.NEAREST: Image.Resampling.NEAREST,
@@ -128,3 +128,26 @@ def test_prepare_names_the_shape_and_type_it_cannot_use(image):
 def test_a_recipe_that_cannot_work_is_refused(wrong):
     with pytest.raises(ConfigError, match="positive"):
         Preprocessing(**{"crop": (4, 4), **wrong})
+
+
+@pytest.mark.parametrize("mean", [(123.7, 116.3, 103.5), (0.5, 0.5, float("nan")), (-0.1, 0.5, 0.5)])
+def test_means_of_pixels_not_scaled_to_one_are_refused(mean):
+    with pytest.raises(ConfigError, match="Divide by 255"):
+        Preprocessing(crop=(4, 4), mean=mean)
+
+
+def test_a_recipe_is_described_in_the_order_of_execution():
+    plain = Preprocessing(crop=(32, 40), mean=(0.25, 0.25, 0.25), std=(0.5, 0.5, 0.5))
+    assert describe(plain) == "centre crop 32x40, RGB, mean 0.25, std 0.5"
+    full = Preprocessing(
+        crop=(224, 200),
+        resize=256,
+        interpolation=Interpolation.BICUBIC,
+        antialias=False,
+        channel_order=ChannelOrder.BGR,
+        mean=(0.485, 0.456, 0.406),
+    )
+    assert describe(full) == (
+        "resize shorter side to 256 (bicubic, no antialias), centre crop 224x200, BGR, mean 0.485 0.456 0.406, std 1"
+    )
+    assert describe(Preprocessing(crop=(8, 8), resize=(9, 10))).startswith("resize to 9x10 (bilinear), ")
