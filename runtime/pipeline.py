@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -46,7 +46,7 @@ def run_pipeline(
     in_flight: int = 2,
     max_wait_ms: float = 100.0,
     stop: threading.Event | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield one result per source, in the order of the sources.
 
     `prepare` turns a decoded image into what `infer` takes, uint8 (H, W, 3); `infer` turns uint8 (N, H, W, 3), N up to
@@ -123,7 +123,7 @@ class _Work:
     batches: queue.SimpleQueue[_Batch | _End] = field(default_factory=queue.SimpleQueue)
     head: _Pulled | _End | None = None  # of `pulled`, while its image is waited for
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Generator[Result, None, None]:
         puller = threading.Thread(target=self.pull, name="pull", daemon=True)
         batcher = threading.Thread(target=self.make_batches, name="batch", daemon=True)
         puller.start()

@@ -34,7 +34,8 @@ def run_command(command: click.Command) -> None:
     """Run a command as the process: one line for each error a user can cause, never a traceback for it."""
     name = command.name or "ran-deploy"
     try:
-        sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
+        with command.make_context(name, sys.argv[1:]) as context:  # command.main would exit 1 on a broken pipe
+            sys.exit(command.invoke(context) or 0)
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:

@@ -116,13 +116,13 @@ def test_what_cannot_work_is_refused_in_one_line(case, call, demo, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "folder"])
-def test_what_is_no_bundle_is_refused(kind, call, tmp_path):
+def test_what_is_no_bundle_is_refused(kind, call, demo, tmp_path):
     path = tmp_path / "x.ran"
     if kind == "text":
         path.write_text("no bundle")
     if kind == "folder":
         path.mkdir()
-    call("ran-infer", path, tmp_path).assert_refused(str(path))
+    call("ran-infer", path, demo.images).assert_refused(str(path))
 
 
 def start(demo, *arguments: object, **settings: object) -> subprocess.Popen:

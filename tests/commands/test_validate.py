@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -51,9 +52,8 @@ def test_a_budget_that_the_images_cannot_prove_fails_and_says_how_many_would(cal
     report = json.loads(outcome.out)
     assert outcome.status == 1
     assert report["passed"] is False
-    needed = report["engines"][0]["images_needed"]
-    assert needed > 96
-    assert f"{needed:,}" in report["verdict"]
+    assert report["engines"][0]["images_needed"] > 96
+    assert re.search(r"96 images cannot prove it; about [\d,]+ would", report["verdict"])
 
 
 def test_images_used_for_calibration_are_refused(call, demo):
