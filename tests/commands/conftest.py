@@ -26,9 +26,9 @@ class Outcome:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
+def call(monkeypatch, capsys, tmp_path_factory):
     """Return a function that runs 'ran-...' with arguments; engines are cached in a folder of this test."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("xdg")))
 
     def run(name: str, *arguments: object) -> Outcome:
         module = importlib.import_module(f"ran_deploy.commands.{name.removeprefix('ran-')}")
