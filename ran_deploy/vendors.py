@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import os
 import re
 import sys
 from collections import deque
@@ -49,6 +50,9 @@ def _import(package: str) -> ModuleType:
 
 def import_onnxruntime() -> ModuleType:
     """Return onnxruntime, its telemetry off. Raises: BackendUnavailableError."""
+    # Importing alone starts telemetry that keeps a device id and a database in the cache folder (seen in 1.32), which
+    # the call below does not stop; this does.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     ort = _import("onnxruntime")
     ort.disable_telemetry_events()
     ort.set_default_logger_severity(3)  # errors; what matters arrives as an exception

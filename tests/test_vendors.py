@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from ran_deploy.errors import BackendUnavailableError
@@ -37,3 +41,11 @@ def test_collected_errors_are_told_once_in_order_and_without_repetition():
         log.error(message)
     assert log.take_errors() == "first cause; second"
     assert log.take_errors() == ""
+
+
+def test_onnxruntime_leaves_no_telemetry_behind(tmp_path):
+    code = "from ran_deploy.vendors import import_onnxruntime as load; print(load().__version__)"
+    env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True)
+    assert list(tmp_path.rglob("*")) == []
