@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 from google.protobuf.message import DecodeError
 
 from ran_deploy.converters.graph import IR_VERSION, MODULE, check, model_bytes
 from ran_deploy.errors import ConversionError
+from ran_deploy.vendors import import_onnxruntime
 
 __all__ = ["relative_difference", "simplified"]
 
@@ -93,11 +93,12 @@ def random_array(value: ir.Value, batch: int) -> np.ndarray:
 
 def run_unoptimised(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Return the outputs of the graph exactly as written: ONNX Runtime with every optimisation off."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(model_bytes(model), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model_bytes(model), options, providers=["CPUExecutionProvider"])
         outputs: list[np.ndarray] = session.run(None, feeds)
     except Exception as exc:  # ONNX Runtime's exceptions have no common base but this
         raise ConversionError(f"ONNX Runtime cannot run the graph: {one_line(exc)}") from exc

@@ -120,6 +120,16 @@ def test_json_on_standard_output_is_the_manifest_alone(demo):
     assert passed["openvino"] == passed["onnxruntime"] == "passed"
 
 
+def test_an_export_writes_nothing_into_the_cache_but_its_own_engines(script, tiny, tmp_path):
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path), "PYTHONPATH": str(tiny.folder)}
+    env["ORT_DISABLE_TELEMETRY"] = "0"
+    options = [*tiny.options, *PRECISION, "--backend", "onnxruntime"]
+    done = script("ran-export", tiny.checkpoint, "-o", tmp_path / "x.ran", *options, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ran-deploy"]
+
+
 def test_fp16_is_packed_with_synthetic_golden_inputs_and_needs_no_data(call, tiny, tmp_path):
     options = [*tiny.options, "--precision", "fp16", "--pack", "--golden", "synthetic", "--backend", "openvino"]
     outcome = call("ran-export", tiny.checkpoint, "-o", tmp_path / "tiny.ran", *options)

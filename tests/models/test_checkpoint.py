@@ -129,7 +129,10 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path, content, message
 
 def test_a_whole_pickled_module_is_refused_with_advice(network, tmp_path):
     path = saved(tmp_path / "module.pth", network)
-    with pytest.raises(CheckpointError, match=r"Python objects \(ran_deploy\.models\.network\.ResidualAttentionNetwork\).*save model\.state_dict\(\)"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"Python objects \(ran_deploy\.models\.network\.ResidualAttentionNetwork\).*save model\.state_dict\(\)",
+    ):
         load_checkpoint(path)
 
 
