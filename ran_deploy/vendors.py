@@ -21,6 +21,10 @@ __all__ = ["LogCollector", "import_onnxruntime", "import_openvino", "import_tens
 
 _log = logging.getLogger(__name__)
 
+# Importing onnxruntime (seen in 1.32) keeps a device id and a database of events in the cache folder, which its
+# disable_telemetry_events cannot stop any more. Set here, so that processes we start (onnxsim) have it too.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 INSTALL = {
     "onnxruntime": "pip install 'ran-deploy[onnxruntime]'",
     "openvino": "pip install 'ran-deploy[openvino]'",
@@ -50,9 +54,6 @@ def _import(package: str) -> ModuleType:
 
 def import_onnxruntime() -> ModuleType:
     """Return onnxruntime, its telemetry off. Raises: BackendUnavailableError."""
-    # Importing alone starts telemetry that keeps a device id and a database in the cache folder (seen in 1.32), which
-    # the call below does not stop; this does.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     ort = _import("onnxruntime")
     ort.disable_telemetry_events()
     ort.set_default_logger_severity(3)  # errors; what matters arrives as an exception
