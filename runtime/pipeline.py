@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import numpy as np
-from ran_deploy.runtime.sources import Source
 
 from ran_deploy.errors import ConfigError, RanDeployError, ShapeError
+from ran_deploy.runtime.sources import Source
 
 __all__ = ["Result", "run_pipeline"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from ran_deploy.runtime import postprocess
-from ran_deploy.runtime.runner import Runner, infer_checked
 
 from ran_deploy.errors import ShapeError
 from ran_deploy.manifest import BatchProfile, Manifest
 from ran_deploy.preprocessing import prepare
+from ran_deploy.runtime import postprocess
+from ran_deploy.runtime.runner import Runner, infer_checked
 
 __all__ = ["INPUT", "OUTPUT", "Predictor"]
 

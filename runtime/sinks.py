@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TextIO
 
 import msgspec
-from ran_deploy.runtime.pipeline import Result
-from ran_deploy.runtime.postprocess import Prediction
 
 from ran_deploy.errors import ConfigError, OutputError
+from ran_deploy.runtime.pipeline import Result
+from ran_deploy.runtime.postprocess import Prediction
 
 __all__ = ["CsvSink", "JsonlSink", "Sink", "json_row", "open_sink"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ran_deploy.converters.builders import BuildOptions
-
 from ran_deploy.errors import BuildError
 from ran_deploy.openvino_engine import pack_openvino_engine
 from ran_deploy.precision import Precision

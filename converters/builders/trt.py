@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from ran_deploy.converters.builders import BuildOptions
-
 from ran_deploy.errors import BackendUnavailableError, BuildError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.vendors import import_tensorrt, one_line, tensorrt_log

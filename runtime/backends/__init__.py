@@ -6,9 +6,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Protocol
 
-from ran_deploy.runtime.runner import Runner
-
 from ran_deploy.errors import BackendUnavailableError, ConfigError
+from ran_deploy.runtime.runner import Runner
 
 __all__ = ["RUNNERS", "available_backends", "fingerprint", "misfits", "open_runner", "unavailable_reason"]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
-from ran_deploy.runtime.runner import Runner, TensorSpec
 
 from ran_deploy.errors import EngineMismatchError, InputError, RanDeployError
+from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
+from ran_deploy.runtime.runner import Runner, TensorSpec
 from ran_deploy.vendors import import_onnxruntime, one_line
 
 __all__ = ["OrtRunner", "open_reference"]

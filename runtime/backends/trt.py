@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from ran_deploy.errors import BackendUnavailableError, DeviceError, EngineMismatchError, RanDeployError, ShapeError
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends.host import host_platform
 from ran_deploy.runtime.runner import TensorSpec
-
-from ran_deploy.errors import BackendUnavailableError, DeviceError, EngineMismatchError, RanDeployError, ShapeError
 from ran_deploy.vendors import import_tensorrt, tensorrt_log
 
 __all__ = ["TensorRtRtxRunner", "TensorRtRunner"]

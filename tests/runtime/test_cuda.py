@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ran_deploy.runtime import cuda
 
 from ran_deploy.errors import BackendUnavailableError, DeviceError
+from ran_deploy.runtime import cuda
 
 
 @pytest.fixture

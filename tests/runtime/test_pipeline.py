@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PIL import Image
-from ran_deploy.runtime.pipeline import run_pipeline
-from ran_deploy.runtime.sources import ArraySource, BrokenSource, FileSource
 
 from ran_deploy.errors import BackendUnavailableError, ConfigError, InputError
+from ran_deploy.runtime.pipeline import run_pipeline
+from ran_deploy.runtime.sources import ArraySource, BrokenSource, FileSource
 
 SIDE = (2, 3, 3)
 

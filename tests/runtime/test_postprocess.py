@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.special
-from ran_deploy.runtime.postprocess import Prediction, softmax, top_k
 
 from ran_deploy.errors import ConfigError
+from ran_deploy.runtime.postprocess import Prediction, softmax, top_k
 
 
 def test_softmax_is_scipys_and_does_not_overflow():

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from ran_deploy.runtime.backends.ort import OrtRunner
-from ran_deploy.runtime.predictor import Predictor
 
 from ran_deploy.errors import RanDeployError, ShapeError
 from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, prepare
+from ran_deploy.runtime.backends.ort import OrtRunner
+from ran_deploy.runtime.predictor import Predictor
 
 HEIGHT, WIDTH = 4, 6
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ran_deploy.runtime.runner import TensorSpec, infer_checked
 
 from ran_deploy.errors import ShapeError
+from ran_deploy.runtime.runner import TensorSpec, infer_checked
 
 
 class Sum:

@@ -9,11 +9,11 @@ import os
 import threading
 
 import pytest
+
+from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.runtime.pipeline import Result
 from ran_deploy.runtime.postprocess import Prediction
 from ran_deploy.runtime.sinks import CsvSink, JsonlSink, open_sink
-
-from ran_deploy.errors import ConfigError, OutputError
 
 BEST = [Prediction(3, "Dress, long", 0.75, 2.5), Prediction(0, None, 0.25, float("nan"))]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from ran_deploy.runtime.sources import expand_inputs
 
 from ran_deploy.errors import ConfigError, InputError
+from ran_deploy.runtime.sources import expand_inputs
 
 
 def noise(*shape: int) -> np.ndarray:

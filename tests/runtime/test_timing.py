@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 
 import pytest
-from ran_deploy.runtime.timing import Timing, measure
 
 from ran_deploy.errors import ConfigError
+from ran_deploy.runtime.timing import Timing, measure
 
 
 class Clock:

@@ -5,8 +5,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from ran_deploy.converters.builders import BuildOptions, open_builder
 
+from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.errors import BuildError
 from ran_deploy.precision import Precision
 

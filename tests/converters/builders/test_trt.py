@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from ran_deploy.converters.builders import BuildOptions, open_builder, trt
 
+from ran_deploy.converters.builders import BuildOptions, open_builder, trt
 from ran_deploy.errors import BackendUnavailableError, BuildError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision

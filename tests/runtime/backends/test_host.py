@@ -1,4 +1,5 @@
 import pytest
+
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse avx2 avx512_vnni avx fma\nbugs\t\t: spectre\n"

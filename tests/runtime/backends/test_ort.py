@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from ran_deploy.runtime.backends.ort import open_reference
 
 from ran_deploy.errors import EngineMismatchError
+from ran_deploy.runtime.backends.ort import open_reference
 
 
 def quantized_graph():

@@ -2,11 +2,11 @@ import subprocess
 import sys
 
 import pytest
-from ran_deploy.converters.builders import BUILDERS
-from ran_deploy.runtime.backends import RUNNERS, available_backends, fingerprint, misfits, open_runner
 
 from ran_deploy.backends import BACKENDS
+from ran_deploy.converters.builders import BUILDERS
 from ran_deploy.errors import ConfigError
+from ran_deploy.runtime.backends import RUNNERS, available_backends, fingerprint, misfits, open_runner
 
 
 def test_every_backend_has_a_builder_and_a_runner():

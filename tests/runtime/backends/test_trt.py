@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from ran_deploy.runtime.backends import open_runner, trt, unavailable_reason
 
 from ran_deploy.errors import BackendUnavailableError
+from ran_deploy.runtime.backends import open_runner, trt, unavailable_reason
 
 
 @pytest.mark.parametrize("package", ["tensorrt_rtx", "tensorrt"])
