@@ -34,8 +34,6 @@ class OrtBuilder:
             session = ort.SessionOptions()
             session.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
             session.optimized_model_filepath = str(path)
-            # Without VNNI, u8 x s8 products saturate in int16; ONNX Runtime then stores weights as u8. Else no effect.
-            session.add_session_config_entry("session.x64quantprecision", "1")
             session.log_severity_level = 3  # it warns that the result is bound to this hardware: that is intended
             try:
                 ort.InferenceSession(

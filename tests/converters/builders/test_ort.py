@@ -142,27 +142,3 @@ def test_an_unknown_operator_is_named():
     model = model_of([helper.make_node("Mystery", ["image"], ["logits"], name="stage2.mask")], {})
     with pytest.raises(BuildError, match="Mystery"):
         open_builder("onnxruntime").build(model.SerializeToString(), OPTIONS)
-
-
-def test_products_that_overflow_int16_in_pairs_are_exact():
-    """Without VNNI, x86 adds neighbouring u8 x s8 products in a saturating int16: 2 * 255 * 127 does not fit."""
-    constants = {
-        "one": np.float32(1),
-        "zero": np.uint8(0),
-        "weight": np.full((7, 3, 3, 3), 127, np.int8),
-        "weight_zero": np.int8(0),
-        "output_scale": np.float32(4000),
-    }
-    nodes = [
-        helper.make_node("QuantizeLinear", ["image", "one", "zero"], ["image_q"]),
-        helper.make_node(
-            "QLinearConv",
-            ["image_q", "one", "zero", "weight", "one", "weight_zero", "output_scale", "zero"],
-            ["conv_q"],
-        ),
-        helper.make_node("DequantizeLinear", ["conv_q", "output_scale", "zero"], ["logits"]),
-    ]
-    bright = np.full((2, 3, 13, 10), 255, np.float32)
-    engine = open_builder("onnxruntime").build(model_of(nodes, constants).SerializeToString(), OPTIONS)
-    exact = 27 * 255 * 127  # products of one output
-    np.testing.assert_allclose(run(engine, LEVELS.ORT_DISABLE_ALL, bright), exact, atol=2000)
