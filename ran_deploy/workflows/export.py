@@ -174,13 +174,21 @@ def _graphs(
         records[name], logits[name] = replace(dialect.record, graph=same), dialect.logits
     golden = Golden(inputs=inputs, logits=logits)
     files[GOLDEN_FILE] = golden.to_bytes()
-    manifest = Manifest(
+    manifest = _manifest(config, source)
+    golden_record = GoldenRecord(inputs=len(inputs), source=golden_source)
+    return replace(manifest, calibration=calibration, golden=golden_record, dialects=records), files, golden
+
+
+def _manifest(config: ExportConfig, source: _Source) -> Manifest:
+    """Return what is known before anything is made; calibration, golden inputs, dialects and engines come later."""
+    checkpoint = source.checkpoint
+    return Manifest(
         name=config.output.name.removesuffix(".zip").removesuffix(".ran"),
         task=Task.CLASSIFICATION,
         architecture=checkpoint.architecture,
         num_classes=checkpoint.num_classes,
         labels=source.labels,
-        preprocessing=recipe,
+        preprocessing=source.recipe,
         preprocessing_source=source.recipe_source,
         precision=config.precision,
         kept_in_float={},
@@ -190,16 +198,15 @@ def _graphs(
             layout=checkpoint.layout,
             parameters=checkpoint.parameters,
         ),
-        calibration=calibration,
-        golden=GoldenRecord(inputs=len(inputs), source=golden_source),
-        dialects=records,
+        calibration=None,
+        golden=GoldenRecord(inputs=0, source=""),
+        dialects={},
         engines=(),
         batch=config.batch,
         tools=tool_versions(),
         files={},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
-    return manifest, files, golden
 
 
 def _golden_inputs(
