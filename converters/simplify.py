@@ -46,7 +46,8 @@ def run_onnxsim(model: ir.Model) -> ir.Model:
         before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
         before.write_bytes(model_bytes(model))
         command = [sys.executable, "-m", "onnxsim", str(before), str(after)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        # In its own folder, as -m imports from the current one first.
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         if done.returncode != 0 or not after.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ConversionError(f"onnxsim ended with status {done.returncode}: {last}")

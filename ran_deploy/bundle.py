@@ -6,10 +6,12 @@ sha256 has been compared, as an engine is executable code.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -113,17 +115,20 @@ def _read(files: _Files, name: str, path: Path) -> bytes:
         return files.read(name)
     except (FileNotFoundError, NotADirectoryError, KeyError) as exc:
         raise BundleError(f"Bundle {path} is incomplete: {name} is missing. Copy or export it again.") from exc
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as exc:
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as exc:
         raise BundleError(f"Bundle {path}: {name} cannot be read ({exc}). Copy or export it again.") from exc
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError now if a bundle could not be written to `path` later."""
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} already exists and bundles never change; choose another name or add --overwrite.")
+    """Raise OutputError now if a bundle could not be written to `path` later; clears what a killed export left."""
     parent = path.resolve().parent
     if not parent.is_dir():
         raise OutputError(f"Cannot write {path}: folder {parent} does not exist. Create it first.")
+    _clear_leftovers(path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} already exists and bundles never change; choose another name or add --overwrite.")
+    if path.exists() and not _is_bundle(path):
+        raise OutputError(f"{path} is no bundle and is not replaced; choose another name for the bundle.")
     probe = _partial(path)
     try:
         # Asking for permission is not enough: a read-only or virtual file system grants it and then refuses.
@@ -146,7 +151,6 @@ def write_bundle(
     encoded = manifest_to_json(manifest)
     # The manifest comes last: a reader that meets a half-copied folder finds it incomplete.
     content = {**files, MANIFEST_DIGEST: (sha256_of(encoded) + "\n").encode(), MANIFEST: encoded}
-    _remove_leftovers(path)
     partial = _partial(path)
     try:
         (_write_zip if pack else _write_folder)(partial, content)
@@ -158,8 +162,21 @@ def write_bundle(
     return manifest
 
 
+def _is_bundle(path: Path) -> bool:
+    if path.is_dir():
+        return (path / MANIFEST).is_file()
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return MANIFEST in archive.namelist()
+
+
 def _partial(path: Path) -> Path:
     return path.resolve().with_name(f".{path.name}.partial-{os.getpid()}")
+
+
+def _previous(path: Path) -> Path:
+    return path.resolve().with_name(f".{path.name}.previous")
 
 
 def _write_folder(path: Path, content: Mapping[str, bytes]) -> None:
@@ -183,20 +200,29 @@ def _write_zip(path: Path, content: Mapping[str, bytes]) -> None:
 
 
 def _rename(partial: Path, path: Path) -> None:
+    """Put `partial` at `path`; the bundle that stood there is back if that fails, or at the next export if killed."""
+    previous = _previous(path)
     if path.exists():
-        previous = partial.with_name(partial.name + "-previous")
         path.rename(previous)
+    try:
         partial.rename(path)
-        _remove(previous)
-    else:
-        partial.rename(path)
+    except OSError:
+        if previous.exists():
+            previous.rename(path)
+        raise
+    _remove(previous)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a killed export left beside `path`; one that still runs is left alone."""
-    for leftover in path.resolve().parent.glob(f".{path.name}.partial-*"):
+def _clear_leftovers(path: Path) -> None:
+    """Undo what a killed export left beside `path`; one that still runs is left alone."""
+    previous = _previous(path)
+    if previous.exists() and not path.exists():
+        previous.rename(path)
+    _remove(previous)
+    for leftover in path.resolve().parent.glob(f".{glob.escape(path.name)}.partial-*"):
         pid = leftover.name.rpartition("-")[2]
-        if not (pid.isdigit() and _is_running(int(pid))):
+        # Process numbers come back, so one of our own number is a leftover too.
+        if pid == str(os.getpid()) or not (pid.isdigit() and _is_running(int(pid))):
             _remove(leftover)
 
 

@@ -152,7 +152,7 @@ def manifest_from_json(data: bytes, origin: str) -> Manifest:
     """
     try:
         header: Any = msgspec.json.decode(data)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise BundleError(
             f"{origin}: manifest.json is not JSON ({exc}). The bundle is damaged: export it again."
         ) from exc
@@ -163,7 +163,7 @@ def manifest_from_json(data: bytes, origin: str) -> Manifest:
         )
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.ValidationError as exc:
+    except (msgspec.ValidationError, UnicodeDecodeError) as exc:
         raise BundleError(
             f"{origin}: manifest.json does not follow the schema ({exc}). Export the bundle again."
         ) from exc

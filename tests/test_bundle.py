@@ -58,17 +58,17 @@ def bundle_path(request, tmp_path):
     return path
 
 
-def flip(path: Path, name: str, position: int) -> None:
+def flip(path: Path, name: str, position: int, mask: int = 1) -> None:
     """Flip one bit of one file, also inside a zip, without telling the zip's own checksum."""
     if path.is_dir():
         target = path / name
         data = bytearray(target.read_bytes())
-        data[position] ^= 1
+        data[position] ^= mask
         target.write_bytes(data)
         return
     with zipfile.ZipFile(path) as archive:
         content = {n: bytearray(archive.read(n)) for n in archive.namelist()}
-    content[name][position] ^= 1
+    content[name][position] ^= mask
     with zipfile.ZipFile(path, "w") as archive:
         for n, data in content.items():
             archive.writestr(n, bytes(data))
@@ -91,9 +91,10 @@ def test_a_flipped_bit_is_refused_before_the_file_is_handed_out(bundle_path, nam
         bundle.verify()
 
 
-@pytest.mark.parametrize("position", range(0, 1300, 150))
-def test_a_flipped_bit_in_the_manifest_is_refused(bundle_path, position):
-    flip(bundle_path, "manifest.json", position)
+@pytest.mark.parametrize("mask", [1, 0x80])
+@pytest.mark.parametrize("position", range(0, 1300, 75))
+def test_a_flipped_bit_in_the_manifest_is_refused(bundle_path, position, mask):
+    flip(bundle_path, "manifest.json", position, mask)
     with pytest.raises(BundleError, match=r"manifest\.json"):
         open_bundle(bundle_path)
 
@@ -147,6 +148,33 @@ def test_an_existing_bundle_is_kept_unless_overwriting(tmp_path):
     assert open_bundle(path).manifest.name == "sorter"
     write_bundle(path, manifest(name="other"), FILES, overwrite=True)
     assert open_bundle(path).manifest.name == "other"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_bundle_is_never_replaced(tmp_path):
+    photos = tmp_path / "train"
+    photos.mkdir()
+    (photos / "cat.jpg").write_bytes(b"cat")
+    for path in (photos, photos / "cat.jpg"):
+        with pytest.raises(OutputError, match="is no bundle and is not replaced"):
+            write_bundle(path, manifest(), FILES, overwrite=True)
+    assert (photos / "cat.jpg").read_bytes() == b"cat"
+
+
+def test_a_bundle_set_aside_by_a_killed_overwrite_comes_back(tmp_path):
+    path = tmp_path / "sorter.ran"
+    write_bundle(path, manifest(), FILES)
+    path.rename(tmp_path / ".sorter.ran.previous")
+    with pytest.raises(OutputError, match="already exists"):
+        write_bundle(path, manifest(name="other"), FILES)
+    assert open_bundle(path).manifest.name == "sorter"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_leftover_of_our_own_process_number_is_cleared(tmp_path):
+    path = tmp_path / "sorter.ran"
+    (tmp_path / f".sorter.ran.partial-{os.getpid()}").mkdir()
+    write_bundle(path, manifest(), FILES)
     assert list(tmp_path.iterdir()) == [path]
 
 
