@@ -15,6 +15,7 @@ import msgspec
 from filelock import FileLock
 
 from ran_deploy.bundle import sha256_of
+from ran_deploy.errors import OutputError
 from ran_deploy.manifest import BatchProfile
 
 __all__ = ["CachedEngine", "EngineCache", "default_cache_dir"]
@@ -59,13 +60,25 @@ class EngineCache:
             engine = (folder / "engine.plan").read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, msgspec.DecodeError) as exc:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
             logger.warning("ignoring the damaged cache entry %s (%s)", folder, exc)
             return None
         if sha256_of(engine) != entry.sha256:
             logger.warning("ignoring the damaged cache entry %s (its sha256 differs)", folder)
             return None
         return CachedEngine(data=engine, batch=entry.batch, proven=entry.proven)
+
+    def check(self) -> None:
+        """Raise OutputError now if an engine could not be kept later."""
+        probe = self._folder / f".probe-{os.getpid()}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as exc:
+            raise OutputError(
+                f"Cannot write the cache {self._folder} ({exc.strerror or exc}). Give another --cache-dir."
+            ) from exc
 
     def put(self, backend: str, fingerprint: Mapping[str, str], engine: CachedEngine) -> Path | None:
         """Keep an engine and return its folder; None, with a warning, where the cache cannot be written."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ran_deploy.errors import ConfigError, RanDeployError, ShapeError
+from ran_deploy.errors import ConfigError, InputError, ShapeError
 from ran_deploy.runtime.sources import Source
 
 __all__ = ["Result", "run_pipeline"]
@@ -55,8 +55,8 @@ def run_pipeline(
     Sources are pulled only as results are consumed, so they may be endless. Setting `stop` ends the pulling: what was
     pulled is finished. Closing the iterator early drops what is in flight and ends every thread.
 
-    A RanDeployError of one source, or of `infer`, becomes the error of its item or of its batch's items. Any other
-    exception is a bug, and is raised here.
+    An InputError of one source, or of `infer`, becomes the error of its item or of its batch's items. Any other
+    exception concerns them all, a lost device say, and is raised here.
     """
     if min(batch, decode_threads, in_flight) < 1:
         raise ConfigError(
@@ -240,10 +240,10 @@ def _results_of(batch: _Batch) -> Iterator[Result]:
 
 
 def _user_error(future: Future[np.ndarray]) -> str | None:
-    """Wait, and return the message of a RanDeployError, None if there is no error. Any other error is raised."""
+    """Wait, and return the message of an InputError, None if there is no error. Any other error is raised."""
     error = future.exception()
     if error is None:
         return None
-    if not isinstance(error, RanDeployError):
+    if not isinstance(error, InputError):
         raise error
     return str(error) or type(error).__name__

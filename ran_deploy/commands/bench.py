@@ -40,13 +40,11 @@ def bench(
     as_json: bool,
 ) -> None:
     """Measure the engine of BUNDLE: prepared images in, logits out."""
-    from ran_deploy.bundle import open_bundle
     from ran_deploy.workflows.bench import BenchConfig, bench_bundle
-    from ran_deploy.workflows.engines import expand_backends
 
     config = BenchConfig(
         bundle=bundle,
-        backends=expand_backends(open_bundle(bundle), backend, cache_dir),
+        backends=backend,
         batches=batches,
         warm_up=warm_up,
         seconds=seconds,

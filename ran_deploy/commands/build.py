@@ -34,9 +34,9 @@ def build(
     profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
     folder, self_test = build_engine(open_bundle(bundle), backend, cache_dir=cache_dir, batch=profile)
     if as_json:
-        write_json({"backend": backend, "cache": str(folder) if folder else None, "self_test": self_test})
+        write_json({"backend": backend, "cache": str(folder), "self_test": self_test})
         return
-    click.echo(f"built the {backend} engine of {bundle}" + (f" in {folder}" if folder else "; it could not be kept"))
+    click.echo(f"built the {backend} engine of {bundle} in {folder}")
     if self_test is not None:
         click.echo(f"  self-test passed: {self_test.summary}")
     else:

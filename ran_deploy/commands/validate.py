@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="Engine to check; repeatable. With 'all', engines that cannot run here are estimated by emulation.",
 )
 @click.option("--max-drop", type=float, metavar="PP", help="Fail unless top-1 provably drops by at most PP points.")
-@click.option("--limit", type=int, metavar="N", help="Use the first N images only.")
+@click.option("--limit", type=int, metavar="N", help="Use N images only, balanced over classes.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report to FILE.html or FILE.json.")
 @cache_dir_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -52,8 +52,8 @@ def validate(
 ) -> int:
     """Check the engines of BUNDLE.
 
-    Without --data every engine runs the golden inputs and must reproduce the logits recorded at export. With --data it
-    is also compared with the reference, image by image. Exit status 1: an engine failed, or --max-drop is not proven.
+    Without --data the engine runs the golden inputs and must reproduce the logits recorded at export. With --data it is
+    also compared with the reference, image by image. Exit status 1: an engine failed, or --max-drop is not proven.
     """
     from ran_deploy.report.writing import check_report_path, write_report
     from ran_deploy.workflows.validate import ValidateConfig, validate_bundle

@@ -123,7 +123,7 @@ def _read_binary(file: Path, label_bytes: int) -> Batch:
 
 
 def _read_text_names(file: Path) -> tuple[str, ...]:
-    return tuple(file.read_text(encoding="utf-8").split())
+    return tuple(file.read_text(encoding="utf-8", errors="replace").split())
 
 
 VERSIONS = (

@@ -105,6 +105,8 @@ def read_idx(path: Path) -> np.ndarray:
         raise DatasetError(f"{path} is not an IDX file of unsigned bytes: it begins with {data[:4].hex()!r}.")
     rank = data[3]
     offset = 4 + 4 * rank
+    if len(data) < offset:
+        raise DatasetError(f"{path} is damaged: it ends within its header. Fetch the file again.")
     shape = tuple(int(n) for n in np.frombuffer(data[4:offset], ">u4"))
     if len(data) != offset + math.prod(shape):
         raise DatasetError(f"{path} is damaged: {len(data) - offset} bytes of data, its header says {shape}.")

@@ -37,5 +37,5 @@ def find_npz(path: Path, split: Split) -> ArrayDataset | None:
         images=images,
         labels=arrays.get("labels"),
         origins=((path.name, len(images) if images.ndim else 0),),
-        classes=None if classes is None else tuple(str(name) for name in classes),
+        classes=None if classes is None else tuple(str(name) for name in np.atleast_1d(classes)),
     )

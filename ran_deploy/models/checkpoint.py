@@ -212,7 +212,12 @@ def _call_factory(model: str) -> nn.Module:
         factory = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError) as exc:
         raise ConfigError(f"--model {model} cannot be imported ({exc}); check the name and PYTHONPATH.") from exc
-    module = factory()
+    try:
+        module = factory()
+    except Exception as exc:  # a user's code can raise anything
+        raise ConfigError(
+            f"--model {model} failed ({type(exc).__name__}: {exc}); it is called without arguments."
+        ) from exc
     if not isinstance(module, nn.Module):
         raise ConfigError(f"--model {model} returned {_kind(module)}; expected a torch.nn.Module.")
     return module
@@ -220,16 +225,21 @@ def _call_factory(model: str) -> nn.Module:
 
 def _float32(key: str, tensor: Tensor, path: Path) -> Tensor:
     if not tensor.is_floating_point():
-        return tensor
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(f"Checkpoint {path}: {key} holds {kind}; expected floating point. Save float weights.")
     if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(f"Checkpoint {path}: {key} holds NaN or infinity. Export a checkpoint that works.")
     return tensor.float()
 
 
 def _labels(text: str, num_classes: int, path: Path) -> tuple[str, ...]:
-    labels = json.loads(text)
+    try:
+        labels = json.loads(text)
+    except json.JSONDecodeError:
+        labels = None
     if not isinstance(labels, list) or len(labels) != num_classes:
-        raise CheckpointError(f"Checkpoint {path} names {len(labels)} labels for {num_classes} classes.")
+        found = f"{len(labels)} labels" if isinstance(labels, list) else f"{text[:40]!r}, no JSON list,"
+        raise CheckpointError(f"Checkpoint {path} stores {found} for {num_classes} classes. Save it again.")
     return tuple(map(str, labels))
 
 

@@ -7,6 +7,8 @@ import pathlib
 import pickle
 import re
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +33,9 @@ CONTAINERS = (
     "network",
     "params",
     "weights",
+    "module",
 )
+DEEPEST = 4  # containers within containers; a dict that holds itself ends here
 PREFIXES = ("module.", "model.", "backbone.", "feat_net.", "net.", "_orig_mod.")
 # Plain values that training scripts save beside the weights; none of them can run code when it is rebuilt.
 HARMLESS = [argparse.Namespace, np.dtype, np.ndarray, type(np.dtype("f8")), type(np.dtype("f4")), type(np.dtype("i8"))]
@@ -55,13 +59,20 @@ def read_state(path: Path) -> State:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
         raise CheckpointError(f"Checkpoint {path} {what}; expected a .pt, .pth, .pkl, .tar or .safetensors file.")
-    content, metadata = (_read_safetensors if _is_safetensors(path) else _read_torch)(path)
+    try:
+        read = _read_safetensors if _is_safetensors(path) else _read_torch
+    except OSError as exc:
+        raise CheckpointError(f"Cannot read {path} ({exc.strerror or exc}). Check its permissions.") from exc
+    content, metadata = read(path)
     found, notes = _unwrap_containers(content)
     tensors = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(
             f"Checkpoint {path} holds no tensors (its keys: {_listed(found)}). Save model.state_dict() and export that."
         )
+    for key, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
+            raise CheckpointError(f"Checkpoint {path}: {key} is no plain array of numbers. Save a float32 state dict.")
     tensors, stripped = _strip_prefixes(tensors)
     return State(tensors, metadata, (*notes, *stripped))
 
@@ -83,6 +94,7 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
 
 
 def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
+    _check_zip(path)
     try:
         with torch.serialization.safe_globals([*HARMLESS, _numpy_scalar()]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickle protocols; what is wrong comes as an exception
@@ -100,7 +112,18 @@ def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise CheckpointError(f"Checkpoint {path} holds a {kind}; expected a state dict. Save model.state_dict().")
-    return content, _string_metadata(content)
+    return content, {}  # what a training script notes beside the weights is not ours to read
+
+
+def _check_zip(path: Path) -> None:
+    """Compare the checksums that torch.save stores, which torch.load ignores. Raises: CheckpointError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError):
+        return  # no zip, or one cut short: torch.load says so
+    if damaged is not None:
+        raise CheckpointError(f"Checkpoint {path} is damaged: {damaged} has a wrong checksum. Copy or save it again.")
 
 
 def _numpy_scalar() -> Any:
@@ -108,16 +131,21 @@ def _numpy_scalar() -> Any:
     return (getattr(np, "_core", None) or np.core).multiarray.scalar
 
 
-def _string_metadata(content: Mapping[str, Any]) -> dict[str, str]:
-    return {str(key): value for key, value in content.items() if isinstance(value, str)}
-
-
 def _unwrap_containers(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
     notes = []
-    while inner := next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None):
+    while inner := next((key for key in CONTAINERS if _holds_tensors(content.get(key))), None):
         content = content[inner]
         notes.append(f"weights taken from its {inner!r} entry")
     return content, notes
+
+
+def _holds_tensors(value: Any, depth: int = 0) -> bool:
+    """Return whether there are tensors in a mapping, directly or in a container in it: it may hold settings only."""
+    if not isinstance(value, Mapping) or depth == DEEPEST:
+        return False
+    return any(isinstance(v, Tensor) and v.ndim > 0 for v in value.values()) or any(
+        _holds_tensors(value.get(key), depth + 1) for key in CONTAINERS
+    )
 
 
 def _strip_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.errors import ConfigError
 from ran_deploy.runtime.timing import Latency, measure
-from ran_deploy.workflows.engines import AUTO, load_engine
+from ran_deploy.workflows.engines import AUTO, expand_backends, load_engine
 from ran_deploy.workflows.golden import read_golden
 
 __all__ = ["BenchConfig", "BenchRow", "bench_bundle"]
@@ -20,7 +20,7 @@ __all__ = ["BenchConfig", "BenchRow", "bench_bundle"]
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """What to measure. `batches` empty means 1, the optimum and the largest batch of each engine."""
+    """What to measure. `backends` may hold 'auto' and 'all'; no `batches` means those of each engine's profile."""
 
     bundle: Path
     backends: tuple[str, ...] = (AUTO,)
@@ -31,7 +31,7 @@ class BenchConfig:
     cache_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.warm_up < 0:
+        if not 0 < self.seconds < 1e6 or self.warm_up < 0:
             raise ConfigError(f"Found {self.seconds} seconds and {self.warm_up} warm-up runs; both must be positive.")
 
 
@@ -54,7 +54,8 @@ def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda lin
     Raises: BackendUnavailableError and what `load_engine` raises.
     """
     bundle = open_bundle(config.bundle)
-    return [row for backend in config.backends for row in _bench_backend(bundle, backend, config, report)]
+    backends = expand_backends(bundle, config.backends, config.cache_dir)
+    return [row for backend in backends for row in _bench_backend(bundle, backend, config, report)]
 
 
 def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]) -> list[BenchRow]:
@@ -62,7 +63,13 @@ def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Ca
     rows = []
     with load_engine(bundle, backend, cache_dir=config.cache_dir, threads=config.threads).predictor as predictor:
         profile = predictor.batch
-        for size in config.batches or _distinct([1, profile.optimum, profile.maximum]):
+        for size in config.batches or sorted({profile.minimum, profile.optimum, profile.maximum}):
+            if not profile.minimum <= size <= profile.maximum:
+                remedy = f"ran-build {bundle.path} --backend {predictor.backend} --batch MIN:OPT:MAX"
+                raise ConfigError(
+                    f"The {predictor.backend} engine takes batches of {profile.minimum} to {profile.maximum}, "
+                    f"not {size}. Build it for more: {remedy}."
+                )
             report(f"{predictor.backend}: batch {size}")
             images = np.resize(inputs, (size, *inputs.shape[1:]))
             timing = measure(
@@ -83,7 +90,3 @@ def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Ca
                 )
             )
     return rows
-
-
-def _distinct(sizes: Sequence[int]) -> list[int]:
-    return sorted(set(sizes))

@@ -13,11 +13,10 @@ from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.errors import (
     BackendUnavailableError,
-    BuildError,
     BundleError,
     EngineMismatchError,
+    OutputError,
     RanDeployError,
-    SelfTestError,
 )
 from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.runtime.backends import fingerprint, misfits, open_runner, unavailable_reason
@@ -132,12 +131,15 @@ def load_engine(
 
 def build_engine(
     bundle: Bundle, backend: str, *, cache_dir: Path | None = None, batch: BatchProfile | None = None
-) -> tuple[Path | None, SelfTestResult | None]:
+) -> tuple[Path, SelfTestResult | None]:
     """Build the engine for this very machine and keep it in the cache, replacing the one there.
 
     Returns its folder in the cache and the outcome of the self-test, None where the engine cannot run here yet.
-    Raises: BuildError, BackendUnavailableError; SelfTestError if it gives wrong results, and then keeps nothing.
+    Raises: BuildError, BackendUnavailableError; OutputError if the cache cannot be written; SelfTestError if the engine
+    gives wrong results, and then keeps nothing.
     """
+    cache = _cache(bundle, cache_dir)
+    cache.check()
     engine, result = _built(bundle, backend, batch or bundle.manifest.batch), None
     if reason := unavailable_reason(backend):
         logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
@@ -145,7 +147,10 @@ def build_engine(
         with open_predictor(bundle.manifest, backend, engine, threads=0) as predictor:
             result = prove_engine(bundle, backend, predictor)
     cached = replace(engine, proven=result is not None)
-    return _cache(bundle, cache_dir).put(backend, fingerprint(backend), cached), result
+    folder = cache.put(backend, fingerprint(backend), cached)
+    if folder is None:
+        raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
+    return folder, result
 
 
 def open_predictor(manifest: Manifest, backend: str, engine: CachedEngine, threads: int) -> Predictor:
@@ -232,7 +237,7 @@ def export_engines(
             engines.append(_exported(backend, manifest, files, golden))
         except BackendUnavailableError as exc:
             engines.append(ExportedEngine(backend=backend, reason=str(exc)))
-        except (BuildError, SelfTestError) as exc:
+        except RanDeployError as exc:
             if must_build:
                 raise
             engines.append(ExportedEngine(backend=backend, reason=str(exc)))

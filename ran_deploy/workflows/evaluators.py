@@ -14,6 +14,7 @@ from ran_deploy.errors import BackendUnavailableError, CheckpointError, ConfigEr
 from ran_deploy.manifest import Manifest
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import open_runner
+from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
 
@@ -83,31 +84,33 @@ def graph_reference(bundle: Bundle) -> Iterator[Infer]:
     name = REFERENCE_FILE if bundle.manifest.precision is not Precision.FP32 else MODEL_FILE
     if name not in bundle:
         raise ConfigError(f"Bundle {bundle.path} was exported without its FP32 graph; give --reference CHECKPOINT.")
-    with _evaluated(bundle.read(name), Precision.FP32) as infer:
+    with _closing(_fp32_runner(bundle.read(name))) as infer:
         yield infer
 
 
 @contextmanager
 def emulated_dialect(bundle: Bundle, dialect: str) -> Iterator[Infer]:
-    """Yield the logits of a dialect's graph computed on the CPU, where no engine of that dialect can run."""
-    with _evaluated(bundle.read(bundle.manifest.dialects[dialect].graph), bundle.manifest.precision) as infer:
+    """Yield a dialect's logits where no engine of it can run: its graph evaluated exactly as written, on the CPU.
+
+    Raises: BackendUnavailableError without onnxruntime; OpenVINO rewrites a graph as it pleases.
+    """
+    with _closing(open_reference(bundle.read(bundle.manifest.dialects[dialect].graph))) as infer:
         yield infer
 
 
 @contextmanager
-def _evaluated(graph: bytes, precision: Precision) -> Iterator[Infer]:
-    runner = _cpu_runner(graph, precision)
+def _closing(runner: Runner) -> Iterator[Infer]:
     try:
         yield lambda images: runner.infer({INPUT: images})[OUTPUT]
     finally:
         runner.close()
 
 
-def _cpu_runner(graph: bytes, precision: Precision) -> Runner:
+def _fp32_runner(graph: bytes) -> Runner:
     reasons = []
     for backend in CPU_BACKENDS:
         try:
-            return open_runner(backend, open_builder(backend).build(graph, BuildOptions(precision=precision)))
+            return open_runner(backend, open_builder(backend).build(graph, BuildOptions(precision=Precision.FP32)))
         except BackendUnavailableError as exc:
             reasons.append(str(exc))
     raise BackendUnavailableError(f"Nothing here can evaluate an ONNX graph on the CPU. {' '.join(reasons)}")

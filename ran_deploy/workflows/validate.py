@@ -14,7 +14,7 @@ import numpy as np
 
 from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle, open_bundle
-from ran_deploy.datasets import Dataset, Split, digests, open_dataset, refuse_overlap
+from ran_deploy.datasets import Dataset, Split, digests, open_dataset, refuse_overlap, select_indices
 from ran_deploy.errors import ConfigError, DatasetError
 from ran_deploy.manifest import Manifest
 from ran_deploy.preprocessing import describe, prepare
@@ -168,7 +168,9 @@ def _open_data(config: ValidateConfig, manifest: Manifest, report: Report, progr
     """Open the data set and read every image once: which can be read, and was any of them calibrated with?"""
     assert config.data is not None
     dataset = open_dataset(config.data, Split.TEST)
-    indices = range(len(dataset))[: config.limit]
+    if config.max_drop_pp is not None and dataset.label(0) is None:
+        raise ConfigError(f"--max-drop is judged on labelled images; {dataset.name} has no labels.")
+    indices = sorted(select_indices(dataset, config.limit or len(dataset)))
     report(f"reading {len(indices)} images of {dataset.name}")
     found = digests(dataset, indices, lambda done: progress(done, len(indices)))
     if not found:

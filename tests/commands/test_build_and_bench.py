@@ -14,12 +14,12 @@ def test_build_keeps_a_proven_engine_and_says_so_in_json(call, demo, tmp_path):
     assert (tmp_path / built["cache"] / "engine.plan").is_file()
 
 
-def test_build_with_an_unwritable_cache_warns_and_goes_on(call, demo, tmp_path, caplog):
+def test_build_refuses_a_cache_it_cannot_write(call, demo, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    outcome = call("ran-build", demo.bundle, "--backend", "onnxruntime", "--cache-dir", tmp_path / "file" / "cache")
-    assert outcome.status == 0
-    assert "could not be kept" in outcome.out
-    assert "cannot write" in caplog.text
+    cache = tmp_path / "file" / "cache"
+    call("ran-build", demo.bundle, "--backend", "onnxruntime", "--cache-dir", cache).assert_refused(
+        "Cannot write the cache"
+    )
 
 
 def test_build_refuses_a_backend_that_is_not_here_and_an_unknown_one(call, demo):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from ran_deploy.errors import CheckpointError, ConfigError
@@ -74,6 +75,22 @@ def test_averaged_weights_are_taken_before_the_others(network, tmp_path):
     loaded = load_checkpoint(path)
     assert torch.equal(logits(loaded.module), logits(network))
     assert any("'ema'" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda s: {"state_dict": s, "ema": {"decay": 0.99}}, lambda s: {"ema": {"module": s}}]
+)
+def test_a_container_counts_only_where_it_holds_tensors(network, tmp_path, wrap):
+    loaded = load_checkpoint(saved(tmp_path / "net.pth", wrap(network.state_dict())))
+    assert torch.equal(logits(loaded.module), logits(network))
+
+
+@pytest.mark.parametrize("labels", ["cat,dog", "3", '["cat"]'])
+def test_labels_that_do_not_fit_are_refused(network, tmp_path, labels):
+    path = tmp_path / "net.safetensors"
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path, {"labels": labels})
+    with pytest.raises(CheckpointError, match="for 7 classes"):
+        load_checkpoint(path)
 
 
 def test_safetensors_keep_labels_and_recipe(network, tmp_path):
@@ -172,6 +189,34 @@ def test_a_resnet_is_not_mistaken_for_a_ran(tmp_path):
     state = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 10)).state_dict()
     with pytest.raises(CheckpointError, match="no known layout"):
         load_checkpoint(saved(tmp_path / "net.pth", state))
+
+
+def test_a_flipped_bit_is_refused(network, tmp_path):
+    path = saved(tmp_path / "net.pth", network.state_dict())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="wrong checksum"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda t: t.to("meta"), lambda t: t.to(torch.int8), lambda t: t.to_sparse()],
+    ids=["meta", "int8", "sparse"],
+)
+def test_weights_that_are_no_plain_floats_are_refused(network, tmp_path, change):
+    path = saved(tmp_path / "net.pth", {key: change(value) for key, value in network.state_dict().items()})
+    with pytest.raises(CheckpointError, match=r"no plain array|expected floating point") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    content: dict[str, object] = {}
+    content["state_dict"] = content
+    with pytest.raises(CheckpointError, match="holds no tensors"):
+        load_checkpoint(saved(tmp_path / "cycle.pth", content))
 
 
 def test_nan_weights_are_refused(network, tmp_path):

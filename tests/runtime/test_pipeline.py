@@ -92,12 +92,20 @@ def test_an_image_that_cannot_be_prepared_is_an_error_of_its_own():
 def test_an_engine_failure_is_the_error_of_the_images_of_that_batch():
     def infer(batch: np.ndarray) -> np.ndarray:
         if 13 in batch:
-            raise BackendUnavailableError("the device is gone")
+            raise InputError("the engine refuses them")
         return sleepy_infer(batch)
 
     results = list(run(map(source, range(20)), infer=infer, batch=4, max_wait_ms=math.inf))
-    assert [r.index for r in results if r.error == "the device is gone"] == [12, 13, 14, 15]
+    assert [r.index for r in results if r.error == "the engine refuses them"] == [12, 13, 14, 15]
     assert all(r.logits is not None for r in results if r.error is None)
+
+
+def test_a_lost_device_ends_the_run():
+    def infer(batch: np.ndarray) -> np.ndarray:
+        raise BackendUnavailableError("the device is gone")
+
+    with pytest.raises(BackendUnavailableError, match="the device is gone"):
+        list(run(map(source, range(20)), infer=infer))
 
 
 def test_too_few_rows_of_logits_are_an_error_and_not_a_shift():
