@@ -20,6 +20,7 @@ from ran_deploy.commands.common import (
     verbose_option,
 )
 from ran_deploy.commands.progress import Counter
+from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from ran_deploy.runtime.pipeline import Result
@@ -101,14 +102,21 @@ class _Table:
         pass
 
     def write(self, result: Result, predictions: list[Prediction]) -> None:
-        name = result.name if len(result.name) <= NAME_WIDTH else "..." + result.name[3 - NAME_WIDTH :]
+        name = _printable(result.name)
+        if len(name) > NAME_WIDTH:
+            name = "..." + name[3 - NAME_WIDTH :]
         if result.error is not None:
-            click.echo(f"{name:<{NAME_WIDTH}}  error: {result.error}")
+            click.echo(f"{name:<{NAME_WIDTH}}  error: {_printable(result.error)}")
             return
         best = "  ".join(
             f"{p.label if p.label is not None else p.index} {100 * p.probability:.1f} %" for p in predictions
         )
         click.echo(f"{name:<{NAME_WIDTH}}  {best}")
+
+
+def _printable(text: str) -> str:
+    """Return `text` with control characters as escapes: a file name must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _JsonLines(_Table):
@@ -122,6 +130,8 @@ class _JsonLines(_Table):
 
 def _sink(output: Path | None, as_json: bool) -> Any:
     if output is not None:
+        if as_json:
+            raise ConfigError(f"--json prints to standard output and --output writes {output}; choose one.")
         from ran_deploy.runtime.sinks import open_sink
 
         return open_sink(output)

@@ -163,3 +163,15 @@ def test_a_full_disk_is_one_line(demo):
         errors = process.stderr.read()
     assert process.returncode == 2
     assert errors == "ran-infer: cannot write any further (No space left on device).\n"
+
+
+def test_a_file_name_cannot_steer_the_terminal(call, demo, tmp_path):
+    shutil.copy(demo.images / "bag.png", tmp_path / "two\nlines \x1b[31mred.png")
+    outcome = infer(call, demo, tmp_path)
+    assert len(outcome.out.splitlines()) == 1
+    assert r"two\nlines \x1b[31mred.png" in outcome.out
+
+
+def test_json_and_an_output_file_are_one_too_many(call, demo, tmp_path):
+    infer(call, demo, demo.images, "--json", "--output", tmp_path / "x.jsonl").assert_refused("choose one")
+    assert not (tmp_path / "x.jsonl").exists()
