@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
+LARGEST_SIDE, LARGEST_BATCH = 8192, 4096  # beyond any network and device: a slip of the keyboard
 
 
 def run_command(command: click.Command) -> None:
@@ -70,6 +71,8 @@ class Size(click.ParamType[Any]):
         parts = str(value).lower().split("x")
         if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
             self.fail(f"{value!r} is no size; expected a side such as 224, or a size such as 224x320", param, ctx)
+        if max(map(int, parts)) > LARGEST_SIDE:
+            self.fail(f"{value!r} is too large; expected sides of at most {LARGEST_SIDE}", param, ctx)
         return int(parts[0]), int(parts[-1])
 
 
@@ -85,6 +88,8 @@ class Batch(click.ParamType[Any]):
         sizes = [int(part) for part in parts] * (3 if len(parts) == 1 else 1)
         if not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
             self.fail(f"{value!r} is out of order; expected 1 <= MIN <= OPT <= MAX", param, ctx)
+        if sizes[2] > LARGEST_BATCH:
+            self.fail(f"{value!r} is too large; expected at most {LARGEST_BATCH} images", param, ctx)
         return sizes[0], sizes[1], sizes[2]
 
 

@@ -55,6 +55,8 @@ BAD_OPTIONS = {
     "int8 without calibration data": (["--precision", "int8"], "--calibration-data"),
     "unknown backend": (["--backend", "abacus"], "onnxruntime"),
     "batch out of order": (["--batch", "8:2:1"], "MIN <= OPT <= MAX"),
+    "batch beyond reason": (["--batch", "1:1:99999999999"], "at most 4096 images"),
+    "size beyond reason": (["--input-size", "99999999"], "at most 8192"),
     "two means": (["--mean", "0.5,0.5"], "three numbers"),
     "mean of 0..255": (["--mean", "123.7,116.3,103.5"], "Divide by 255"),
     "mean not a number": (["--mean", "nan"], "Means are"),
