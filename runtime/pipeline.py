@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -188,7 +188,11 @@ class _Work:
                 return _End() if self.stop.is_set() else None
         if isinstance(self.head, _Pulled):
             left = None if due == math.inf else max(0.0, due - time.monotonic())
-            if not wait([self.head.image], left).done:
+            try:
+                self.head.image.exception(left)  # unlike `wait`, it wakes for a future that is cancelled
+            except CancelledError:
+                return _End()
+            except TimeoutError:
                 return None
         item, self.head = self.head, None
         return _End() if self.closed.is_set() else item

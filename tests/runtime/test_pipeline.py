@@ -8,12 +8,14 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ran_deploy.errors import BackendUnavailableError, ConfigError, InputError
+from ran_deploy.runtime import pipeline
 from ran_deploy.runtime.pipeline import run_pipeline
 from ran_deploy.runtime.sources import ArraySource, BrokenSource, FileSource
 
@@ -98,6 +100,32 @@ def test_an_engine_failure_is_the_error_of_the_images_of_that_batch():
     results = list(run(map(source, range(20)), infer=infer, batch=4, max_wait_ms=math.inf))
     assert [r.index for r in results if r.error == "the engine refuses them"] == [12, 13, 14, 15]
     assert all(r.logits is not None for r in results if r.error is None)
+
+
+def test_the_batcher_wakes_when_the_image_it_waits_for_is_cancelled():
+    """A race while closing: `concurrent.futures.wait` would not wake for a future that is cancelled while it waits."""
+    image: Future[np.ndarray] = Future()
+    work = pipeline._Work(
+        sources=iter(()),
+        prepare=sleepy_prepare,
+        infer=sleepy_infer,
+        batch=1,
+        max_wait_s=math.inf,
+        stop=threading.Event(),
+        decoders=ThreadPoolExecutor(1),
+        engines=ThreadPoolExecutor(1),
+        slots=threading.Semaphore(1),
+    )
+    work.pulled.put(pipeline._Pulled(0, "image", image))
+    batcher = threading.Thread(target=work.make_batches, daemon=True)
+    batcher.start()
+    while work.head is None:
+        time.sleep(0.001)
+    time.sleep(0.05)  # it is waiting for the image now
+    work.closed.set()
+    image.cancel()
+    batcher.join(10)
+    assert not batcher.is_alive()
 
 
 def test_a_lost_device_ends_the_run():
