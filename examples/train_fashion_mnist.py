@@ -73,7 +73,7 @@ def train(options: argparse.Namespace) -> None:
     module = build_network(architecture.design, num_classes=10)
     initialise(module)
     module = module.to(memory_format=torch.channels_last)
-    # Averaged weights are worth about half a step of the schedule; BatchNorm statistics are averaged along.
+    # BatchNorm statistics are averaged along with the weights they belong to.
     average = torch.optim.swa_utils.AveragedModel(
         module, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )

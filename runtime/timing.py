@@ -12,7 +12,7 @@ from ran_deploy.errors import ConfigError
 
 __all__ = ["NOISY_VARIATION", "Latency", "Timing", "measure"]
 
-NOISY_VARIATION = 0.10  # a quiet, pinned machine stays below 0.03; beyond this two medians are not comparable
+NOISY_VARIATION = 0.10  # standard deviation over mean
 
 
 @dataclass(frozen=True, kw_only=True)
