@@ -1,7 +1,7 @@
 """Bundles: one immutable folder, or one zip, with a manifest that vouches for every other file.
 
 `manifest.sha256` vouches for the manifest itself; its value is the bundle's digest. Nothing is handed out before its
-sha256 has been compared, as an engine is executable code.
+sha256 has been compared, as an engine is executable code. `manifest.sig`, where there is one, says who made all of it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from ran_deploy.errors import BundleError, OutputError
 from ran_deploy.manifest import FileRecord, Manifest, manifest_from_json, manifest_to_json
+from ran_deploy.signature import read_verifier
 
 __all__ = ["Bundle", "check_output", "open_bundle", "sha256_of", "write_bundle"]
 
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
+MANIFEST_SIGNATURE = "manifest.sig"
 
 
 def sha256_of(data: bytes) -> str:
@@ -84,10 +86,12 @@ class Bundle:
             self.read(name)
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, *, require_signature: str | Path | None = None) -> Bundle:
     """Open a folder NAME.ran or a file NAME.ran.zip: check schema and manifest, nothing else yet.
 
-    Raises: BundleError if there is no bundle, or its manifest is damaged or needs a newer reader.
+    `require_signature` is a public key whose owner must have signed the manifest, and with it the digest of every file.
+    Raises: BundleError if there is no bundle, it is not signed so, or its manifest is damaged or needs a newer reader;
+    ConfigError if the key cannot be used.
     """
     path = Path(path)
     if not path.exists():
@@ -96,6 +100,8 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path} is no bundle: neither a folder nor a zip file. Make one with ran-export.")
     files: _Files = _Folder(path) if path.is_dir() else _Zip(path)
     data = _read(files, MANIFEST, path)
+    if require_signature is not None:  # before the manifest is parsed: until then it is a stranger's
+        _check_signature(files, data, Path(require_signature), path)
     digest = sha256_of(data)
     if _read(files, MANIFEST_DIGEST, path).decode("ascii", "replace").strip() != digest:
         manifest_from_json(data, f"Bundle {path}")  # a clearer message, if it is no manifest at all
@@ -110,11 +116,22 @@ def open_bundle(path: str | Path) -> Bundle:
     return Bundle(path, files, manifest, digest)
 
 
-def _read(files: _Files, name: str, path: Path) -> bytes:
+def _check_signature(files: _Files, manifest: bytes, public_key: Path, path: Path) -> None:
+    verify = read_verifier(public_key)
+    unsigned = f"Bundle {path} is not signed and --require-signature is given. Export it with --sign PRIVATE.pem."
+    if not verify(_read(files, MANIFEST_SIGNATURE, path, missing=unsigned), manifest):
+        raise BundleError(
+            f"Bundle {path} was not signed by the owner of {public_key}, or its {MANIFEST} was changed since. "
+            f"Do not use it: get it again from who signed it."
+        )
+
+
+def _read(files: _Files, name: str, path: Path, *, missing: str = "") -> bytes:
     try:
         return files.read(name)
     except (FileNotFoundError, NotADirectoryError, KeyError) as exc:
-        raise BundleError(f"Bundle {path} is incomplete: {name} is missing. Copy or export it again.") from exc
+        incomplete = f"Bundle {path} is incomplete: {name} is missing. Copy or export it again."
+        raise BundleError(missing or incomplete) from exc
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as exc:
         raise BundleError(f"Bundle {path}: {name} cannot be read ({exc}). Copy or export it again.") from exc
 
@@ -139,18 +156,26 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, files: Mapping[str, bytes], *, pack: bool = False, overwrite: bool = False
+    path: Path,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    pack: bool = False,
+    overwrite: bool = False,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> Manifest:
     """Write the files and their manifest beside `path`, then rename: `path` is whole or not there at all.
 
+    `sign` gives the signature of the manifest's bytes.
     Returns the manifest as written, with digests and sizes. Raises: OutputError if that is impossible.
     """
     check_output(path, overwrite=overwrite)
     records = {name: FileRecord(sha256=sha256_of(data), size_bytes=len(data)) for name, data in files.items()}
     manifest = replace(manifest, files=records)
     encoded = manifest_to_json(manifest)
+    signature = {MANIFEST_SIGNATURE: sign(encoded)} if sign else {}
     # The manifest comes last: a reader that meets a half-copied folder finds it incomplete.
-    content = {**files, MANIFEST_DIGEST: (sha256_of(encoded) + "\n").encode(), MANIFEST: encoded}
+    content = {**files, **signature, MANIFEST_DIGEST: (sha256_of(encoded) + "\n").encode(), MANIFEST: encoded}
     partial = _partial(path)
     try:
         (_write_zip if pack else _write_folder)(partial, content)

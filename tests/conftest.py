@@ -22,6 +22,30 @@ def rng() -> np.random.Generator:
 
 
 @dataclass(frozen=True)
+class Keys:
+    """An Ed25519 key pair in PEM, and the public half of a stranger's."""
+
+    private: Path
+    public: Path
+    stranger: Path
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory) -> Keys:
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    folder = tmp_path_factory.mktemp("keys")
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    for name in ("owner", "stranger"):
+        key = ed25519.Ed25519PrivateKey.generate()
+        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+        public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+        (folder / f"{name}.pem").write_bytes(private)
+        (folder / f"{name}.pub.pem").write_bytes(public)
+    return Keys(folder / "owner.pem", folder / "owner.pub.pem", folder / "stranger.pub.pem")
+
+
+@dataclass(frozen=True)
 class Demo:
     """The demo checkpoint, exported once to INT8 by the real command; `manifest` is what the command printed."""
 

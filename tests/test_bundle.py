@@ -5,17 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from ran_deploy.bundle import open_bundle, write_bundle
-from ran_deploy.errors import BundleError, OutputError
+from ran_deploy.errors import BundleError, ConfigError, OutputError
 from ran_deploy.manifest import (
     SCHEMA_VERSION,
     BatchProfile,
     CheckpointRecord,
+    FileRecord,
     GoldenRecord,
     Manifest,
     Task,
@@ -23,6 +25,7 @@ from ran_deploy.manifest import (
 )
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing
+from ran_deploy.signature import read_signer
 
 FILES = {"model.onnx": b"graph" * 100, "engines/openvino.plan": bytes(range(256)), "golden.npz": b"x"}
 
@@ -181,6 +184,81 @@ def test_a_leftover_of_our_own_process_number_is_cleared(tmp_path):
 def test_a_missing_output_folder_is_said(tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
         write_bundle(tmp_path / "nowhere" / "sorter.ran", manifest(), FILES)
+
+
+@pytest.fixture(params=[False, True], ids=["folder", "zip"])
+def signed_path(request, tmp_path, keys):
+    path = tmp_path / ("sorter.ran.zip" if request.param else "sorter.ran")
+    write_bundle(path, manifest(), FILES, pack=request.param, sign=read_signer(keys.private))
+    return path
+
+
+def forge(path: Path, content: dict[str, bytes]) -> None:
+    """Put files in a bundle as someone would who repairs manifest.sha256 too, but has no private key."""
+    if "manifest.json" in content:
+        content = {**content, "manifest.sha256": hashlib.sha256(content["manifest.json"]).hexdigest().encode()}
+    if path.is_dir():
+        for name, data in content.items():
+            (path / name).write_bytes(data)
+        return
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a second entry of the same name, which readers prefer
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+def test_a_signed_bundle_opens_with_the_key_and_without(signed_path, keys):
+    for bundle in (open_bundle(signed_path), open_bundle(signed_path, require_signature=keys.public)):
+        assert {name: bundle.read(name) for name in bundle.manifest.files} == FILES
+
+
+def test_an_unsigned_bundle_opens_only_where_no_signature_is_required(bundle_path, keys):
+    open_bundle(bundle_path).verify()
+    with pytest.raises(BundleError, match="is not signed"):
+        open_bundle(bundle_path, require_signature=keys.public)
+
+
+def test_the_key_of_another_signer_is_refused(signed_path, keys):
+    with pytest.raises(BundleError, match=r"was not signed by the owner of .*stranger\.pub\.pem"):
+        open_bundle(signed_path, require_signature=keys.stranger)
+
+
+@pytest.mark.parametrize("signature", [b"", b"x" * 64, b"x" * 65, b"x" * 10**6])
+def test_what_is_no_signature_of_the_key_is_refused(signed_path, keys, signature):
+    forge(signed_path, {"manifest.sig": signature})
+    with pytest.raises(BundleError, match="was not signed by"):
+        open_bundle(signed_path, require_signature=keys.public)
+
+
+def test_a_forged_manifest_is_refused_though_its_digest_was_repaired(signed_path, keys):
+    data = b"graph of a stranger"
+    record = FileRecord(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    forged = manifest_to_json(manifest(files={"model.onnx": record}))
+    forge(signed_path, {"model.onnx": data, "manifest.json": forged})
+    assert open_bundle(signed_path).read("model.onnx") == data, "hashes alone do not show it"
+    with pytest.raises(BundleError, match=r"manifest\.json was changed since"):
+        open_bundle(signed_path, require_signature=keys.public)
+
+
+def test_a_manifest_is_not_parsed_before_its_signature_is_verified(signed_path, keys):
+    forge(signed_path, {"manifest.json": b"no JSON at all"})
+    with pytest.raises(BundleError, match="was not signed by"):
+        open_bundle(signed_path, require_signature=keys.public)
+
+
+def test_a_signature_covers_every_file_through_the_manifest(signed_path, keys):
+    forge(signed_path, {name: data[:-1] + b"!" for name, data in FILES.items()} | {"extra.plan": b"unlisted"})
+    bundle = open_bundle(signed_path, require_signature=keys.public)
+    for name in FILES:
+        with pytest.raises(BundleError, match=rf"{name} was changed after export"):
+            bundle.read(name)
+    with pytest.raises(BundleError, match=r"has no extra\.plan"):
+        bundle.read("extra.plan")
+
+
+def test_an_empty_name_for_the_key_does_not_mean_none(signed_path):
+    with pytest.raises(ConfigError, match="Cannot read the key"):
+        open_bundle(signed_path, require_signature="")
 
 
 WRITER = """
