@@ -10,6 +10,7 @@ import click
 from ran_deploy.commands.common import (
     backend_option,
     cache_dir_option,
+    require_signature_option,
     run_command,
     verbose_option,
     write_json,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--warm-up", type=click.IntRange(min=0), default=5, show_default=True, help="Runs that do not count.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
 @cache_dir_option()
+@require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @verbose_option()
 def bench(
@@ -37,6 +39,7 @@ def bench(
     warm_up: int,
     threads: int,
     cache_dir: Path | None,
+    require_signature: Path | None,
     as_json: bool,
 ) -> None:
     """Measure the engine of BUNDLE: prepared images in, logits out."""
@@ -50,6 +53,7 @@ def bench(
         seconds=seconds,
         threads=threads,
         cache_dir=cache_dir,
+        require_signature=require_signature,
     )
     rows = bench_bundle(config, lambda line: click.echo(line, err=True))
     if as_json:

@@ -10,6 +10,7 @@ from ran_deploy.commands.common import (
     Batch,
     backend_option,
     cache_dir_option,
+    require_signature_option,
     run_command,
     verbose_option,
     write_json,
@@ -21,10 +22,16 @@ from ran_deploy.commands.common import (
 @backend_option(required=True, help="Engine to build.")
 @click.option("--batch", type=Batch(), help="Batch sizes the engine takes.  [default: those of the export]")
 @cache_dir_option()
+@require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @verbose_option()
 def build(
-    bundle: Path, backend: str, batch: tuple[int, int, int] | None, cache_dir: Path | None, as_json: bool
+    bundle: Path,
+    backend: str,
+    batch: tuple[int, int, int] | None,
+    cache_dir: Path | None,
+    require_signature: Path | None,
+    as_json: bool,
 ) -> None:
     """Build the engine of BUNDLE for this device, prove it, and keep it in the cache; the bundle never changes."""
     from ran_deploy.bundle import open_bundle
@@ -32,7 +39,8 @@ def build(
     from ran_deploy.workflows.engines import build_engine
 
     profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
-    folder, self_test = build_engine(open_bundle(bundle), backend, cache_dir=cache_dir, batch=profile)
+    opened = open_bundle(bundle, require_signature=require_signature)
+    folder, self_test = build_engine(opened, backend, cache_dir=cache_dir, batch=profile)
     if as_json:
         write_json({"backend": backend, "cache": str(folder), "self_test": self_test})
         return

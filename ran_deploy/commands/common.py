@@ -22,6 +22,7 @@ __all__ = [
     "Triple",
     "backend_option",
     "cache_dir_option",
+    "require_signature_option",
     "run_command",
     "verbose_option",
     "write_json",
@@ -119,6 +120,16 @@ def cache_dir_option() -> Callable[[Any], Any]:
         "--cache-dir",
         type=click.Path(path_type=Path, file_okay=False),
         help="Where engines made on this device are kept  [default: $XDG_CACHE_HOME/ran-deploy]",
+    )
+
+
+def require_signature_option() -> Callable[[Any], Any]:
+    """Return the option --require-signature."""
+    return click.option(
+        "--require-signature",
+        type=click.Path(path_type=Path),
+        metavar="PUBLIC.pem",
+        help="Refuse the bundle unless the owner of this Ed25519 key signed it.",
     )
 
 

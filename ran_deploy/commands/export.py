@@ -61,6 +61,9 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option("--golden", metavar="PATH|synthetic", help="Self-test inputs.  [default: calibration images]")
 @click.option("--pack", is_flag=True, help="Write one file, NAME.ran.zip.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that stands at the output.")
+@click.option(
+    "--sign", type=click.Path(path_type=Path), metavar="PRIVATE.pem", help="Sign the bundle with this Ed25519 key."
+)
 @cache_dir_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 @verbose_option()

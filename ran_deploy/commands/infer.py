@@ -16,6 +16,7 @@ from ran_deploy.commands.common import (
     INTERRUPTED,
     backend_option,
     cache_dir_option,
+    require_signature_option,
     run_command,
     verbose_option,
 )
@@ -39,6 +40,7 @@ NAME_WIDTH = 48
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
 @cache_dir_option()
+@require_signature_option()
 @verbose_option()
 def infer(
     bundle: Path,
@@ -50,6 +52,7 @@ def infer(
     as_json: bool,
     threads: int,
     cache_dir: Path | None,
+    require_signature: Path | None,
 ) -> int:
     """Classify images with the engine of BUNDLE.
 
@@ -67,7 +70,8 @@ def infer(
     counter = Counter(quiet=output is None and sys.stdout.isatty())  # the table itself shows how far it is
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_sink(output, as_json))
-        predictor = stack.enter_context(load(bundle, backend, cache_dir=cache_dir, threads=threads))
+        loaded = load(bundle, backend, cache_dir=cache_dir, threads=threads, require_signature=require_signature)
+        predictor = stack.enter_context(loaded)
         stop = stack.enter_context(_stop_on_interrupt())
         results = run_pipeline(
             sources,

@@ -10,6 +10,7 @@ import click
 from ran_deploy.commands.common import (
     backend_option,
     cache_dir_option,
+    require_signature_option,
     run_command,
     verbose_option,
     write_json,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=int, metavar="N", help="Use N images only, balanced over classes.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report to FILE.html or FILE.json.")
 @cache_dir_option()
+@require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @verbose_option()
 def validate(
@@ -48,6 +50,7 @@ def validate(
     limit: int | None,
     report: Path | None,
     cache_dir: Path | None,
+    require_signature: Path | None,
     as_json: bool,
 ) -> int:
     """Check the engines of BUNDLE.
@@ -69,6 +72,7 @@ def validate(
         max_drop_pp=max_drop,
         limit=limit,
         cache_dir=cache_dir,
+        require_signature=require_signature,
     )
     counter = Counter()
     validation = validate_bundle(config, counter.line, counter)

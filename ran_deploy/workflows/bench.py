@@ -29,6 +29,7 @@ class BenchConfig:
     seconds: float = 3.0
     threads: int = 0
     cache_dir: Path | None = None
+    require_signature: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.seconds < 1e6 or self.warm_up < 0:
@@ -53,7 +54,7 @@ def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda lin
 
     Raises: BackendUnavailableError and what `load_engine` raises.
     """
-    bundle = open_bundle(config.bundle)
+    bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     backends = expand_backends(bundle, config.backends, config.cache_dir)
     return [row for backend in backends for row in _bench_backend(bundle, backend, config, report)]
 

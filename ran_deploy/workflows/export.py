@@ -21,6 +21,7 @@ from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Ma
 from ran_deploy.models import LoadedCheckpoint, load_checkpoint
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, describe, prepare
+from ran_deploy.signature import read_signer
 from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_engines
 from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
 from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
@@ -45,7 +46,8 @@ Progress = Callable[[int, int], None]  # images done, of how many
 class ExportConfig:
     """What to export and how; sizes are (height, width). `golden` is a path, 'synthetic' or None for a default.
 
-    `backends` None means every dialect, and engines for all backends that this machine can build.
+    `backends` None means every dialect, and engines for all backends that this machine can build. `sign` is a private
+    key, an Ed25519 PEM file.
     """
 
     checkpoint: Path
@@ -63,6 +65,7 @@ class ExportConfig:
     golden: str | None = None
     pack: bool = False
     overwrite: bool = False
+    sign: Path | None = None
     cache_dir: Path | None = None
 
     def __post_init__(self) -> None:
@@ -107,6 +110,7 @@ def export_bundle(
     `report` gets a line for each stage, `progress` the images done in it.
     Raises: a RanDeployError for whatever the user can cause.
     """
+    signer = read_signer(config.sign) if config.sign is not None else None
     check_output(config.output, overwrite=config.overwrite)
     source = _read_source(config, report)
     manifest, files, golden = _graphs(config, source, report, progress)
@@ -115,7 +119,10 @@ def export_bundle(
     engines = export_engines(backends, manifest, files, golden, must_build=config.backends is not None)
     records = tuple(engine.record for engine in engines if engine.record is not None)
     files.update({engine.record.file: engine.data for engine in engines if engine.record and engine.record.file})
-    write_bundle(config.output, replace(manifest, engines=records), files, pack=config.pack, overwrite=config.overwrite)
+    if config.sign is not None:
+        report(f"signing with {config.sign}")
+    manifest = replace(manifest, engines=records)
+    write_bundle(config.output, manifest, files, pack=config.pack, overwrite=config.overwrite, sign=signer)
     bundle = open_bundle(config.output)
     keep_engines(engines, config.cache_dir or default_cache_dir(), bundle.digest)
     return ExportResult(bundle=bundle, engines=engines)

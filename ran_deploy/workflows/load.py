@@ -11,11 +11,20 @@ from ran_deploy.workflows.engines import AUTO, load_engine
 __all__ = ["load"]
 
 
-def load(path: str | Path, backend: str = AUTO, *, cache_dir: Path | None = None, threads: int = 0) -> Predictor:
+def load(
+    path: str | Path,
+    backend: str = AUTO,
+    *,
+    cache_dir: Path | None = None,
+    threads: int = 0,
+    require_signature: str | Path | None = None,
+) -> Predictor:
     """Return a predictor for the bundle at `path`; close it, or use it in a with statement.
 
     `backend` 'auto' takes the best that can run here; `threads` 0 lets the CPU backends choose. An engine that has not
-    been proven on this device passes the golden self-test first.
-    Raises: BundleError, BackendUnavailableError, EngineMismatchError, SelfTestError.
+    been proven on this device passes the golden self-test first. `require_signature` is the public key, an Ed25519 PEM
+    file, whose owner must have signed the bundle.
+    Raises: BundleError, ConfigError, BackendUnavailableError, EngineMismatchError, SelfTestError.
     """
-    return load_engine(open_bundle(path), backend, cache_dir=cache_dir, threads=threads).predictor
+    bundle = open_bundle(path, require_signature=require_signature)
+    return load_engine(bundle, backend, cache_dir=cache_dir, threads=threads).predictor

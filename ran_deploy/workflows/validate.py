@@ -51,6 +51,7 @@ class ValidateConfig:
     max_drop_pp: float | None = None
     limit: int | None = None
     cache_dir: Path | None = None
+    require_signature: Path | None = None
 
     def __post_init__(self) -> None:
         if self.data is None and self.reference is not None:
@@ -107,7 +108,7 @@ def validate_bundle(
     Raises: SelfTestError for an engine with wrong outputs, DatasetError for images used in calibration, and what
     opening bundle, engine, checkpoint or data set raises. An unmet budget is no error: see `report.passed`.
     """
-    bundle = open_bundle(config.bundle)
+    bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     bundle.verify()  # all of it, also what this run does not use
     manifest = bundle.manifest
     backends = expand_backends(bundle, config.backends, config.cache_dir)
