@@ -10,26 +10,48 @@ from torch import Tensor, nn
 from ran_deploy.models.units import UnitFactory, conv1x1
 
 
-class MaskHead(nn.Sequential):
-    """Two 1x1 convolutions and a sigmoid: mixed attention, one weight per channel and position.
+class ChannelAttention(nn.Module):
+    """Each position's vector over its L2 norm: x_i / ||x_i||; values in [-1, 1].
 
-    Source: Wang et al. 2017, arXiv:1704.06904, section 3.2 (f1) and figure 2.
+    Source: Wang et al. 2017, arXiv:1704.06904, section 3.2, f2.
     """
 
-    def __init__(self, channels: int) -> None:
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C, H, W)
+        return F.normalize(x, dim=1)
+
+
+class SpatialAttention(nn.Module):
+    """Each channel's map standardised over its positions, then a sigmoid; values in (0, 1).
+
+    Source: Wang et al. 2017, arXiv:1704.06904, section 3.2, f3. A variance below 1e-5 counts as 1e-5.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C, H, W)
+        centred = x - x.mean((2, 3), keepdim=True)
+        return (centred * (centred.square().mean((2, 3), keepdim=True) + 1e-5).rsqrt()).sigmoid()
+
+
+class MaskHead(nn.Sequential):
+    """Two 1x1 convolutions and what makes attention of them: nn.Sigmoid for mixed attention, one weight per value.
+
+    After post-activation units (`activated`) the leading BatchNorm and ReLU are left out.
+
+    Source: Wang et al. 2017, arXiv:1704.06904, section 3.2 and figure 2; the authors' definitions.
+    """
+
+    def __init__(self, channels: int, attention: nn.Module, *, activated: bool = False) -> None:
         super().__init__(
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
+            *(() if activated else (nn.BatchNorm2d(channels), nn.ReLU())),
             conv1x1(channels, channels),
             nn.BatchNorm2d(channels),
             nn.ReLU(),
             conv1x1(channels, channels),
-            nn.Sigmoid(),
+            attention,
         )
 
 
 class SoftMask(nn.Module):
-    """Bottom-up top-down mask branch of depth k = number of max pools; values in (0, 1).
+    """Bottom-up top-down mask branch of depth k = number of max pools; values as its head gives them.
 
     `down` and `skip` have one entry per encoder level above the lowest resolution (k - 1), `up` as many; `bottom` works
     at the lowest resolution. With depth 0 only `bottom` is left and nothing is pooled. Each upsampling takes its size
@@ -108,7 +130,21 @@ class AttentionModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C, H, W)
         x = self.pre(x)
         trunk = self.trunk(x)
-        return self.post((1 + self.mask(x, trunk)) * trunk)
+        return self.post(self.weigh(trunk, self.mask(x, trunk)))
+
+    def weigh(self, trunk: Tensor, mask: Tensor) -> Tensor:
+        """Return the weighted trunk; the three tensors have one shape."""
+        return (1 + mask) * trunk
+
+
+class NaiveAttentionModule(AttentionModule):
+    """Naive attention learning, M(x) * T(x): what attention residual learning is compared with.
+
+    Source: Wang et al. 2017, arXiv:1704.06904, section 3, equation 1, and table 3.
+    """
+
+    def weigh(self, trunk: Tensor, mask: Tensor) -> Tensor:
+        return mask * trunk
 
 
 def upsample_like(x: Tensor, reference: Tensor) -> Tensor:

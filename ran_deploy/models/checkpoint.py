@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ran_deploy.errors import CheckpointError, ConfigError
-from ran_deploy.models.layouts import LAYOUTS, Reading, Shapes
+from ran_deploy.manifest import Task
+from ran_deploy.models.layouts import LAYOUTS, Layout, Reading, Shapes, native
+from ran_deploy.models.network import DESIGN_KEY, stored_design
 from ran_deploy.models.state import State, read_state
+from ran_deploy.preprocessing import Preprocessing
 
 __all__ = ["LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]
 
@@ -23,15 +26,18 @@ __all__ = ["LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]
 class LoadedCheckpoint:
     """A network with its weights, and what the checkpoint says of it.
 
-    `module` is in evaluation mode and float32: normalised images (N, 3, H, W) in, logits (N, num_classes) out.
-    `input_size` is (height, width). `labels` and `preprocessing` (recipe as JSON text) are None unless stored.
+    `module` is in evaluation mode and float32: normalised images (N, 3, H, W) in, logits (N, num_classes) out; where
+    `task` is embedding, num_classes is the number of features. `input_size` is (height, width). `labels` and
+    `preprocessing` (recipe as JSON text) are None unless stored; `customary` is the recipe of the layout's own code.
     """
 
     module: nn.Module
     layout: str
     architecture: str
+    task: Task
     num_classes: int
     input_size: tuple[int, int]
+    customary: Preprocessing | None
     labels: tuple[str, ...] | None
     preprocessing: str | None
     sha256: str
@@ -61,14 +67,14 @@ def load_checkpoint(
         if input_size is None:
             raise ConfigError("With --model the input size cannot be told from the checkpoint; add --input-size HxW.")
         return _from_factory(model, state, path, digest, input_size)
-    name, reading = _recognise(state, path)
+    name, reading = _described(state, path) if DESIGN_KEY in state.tensors else _recognise(state, path)
     if input_size is not None:
         reading = replace(reading, input_size=input_size)
         if reading.design is not None:
             reading.design.check_input_size(*input_size)
     with torch.device("meta"):
         module = reading.build()
-    tensors = {key: state.tensors[reading.key_of(key)] for key in module.state_dict() if not _is_counter(key)}
+    tensors = {key: state.tensors[reading.key_of(key)] for key in module.state_dict() if _is_weight(key)}
     return _loaded(module, tensors, state, path, digest, layout=name, reading=reading)
 
 
@@ -83,16 +89,17 @@ def _loaded(
     reading: Reading,
 ) -> LoadedCheckpoint:
     weights = {key: _float32(key, tensor, path) for key, tensor in tensors.items()}
-    counters = {key: torch.zeros((), dtype=torch.int64) for key in module.state_dict() if _is_counter(key)}
-    module.load_state_dict({**weights, **counters}, assign=True)
+    module.load_state_dict({**weights, **_others(module)}, assign=True)
     module.eval().requires_grad_(requires_grad=True)
     labels = state.metadata.get("labels")
     return LoadedCheckpoint(
         module=module,
         layout=layout,
         architecture=state.metadata.get("architecture", reading.architecture),
+        task=reading.task,
         num_classes=reading.num_classes,
         input_size=reading.input_size,
+        customary=reading.preprocessing,
         labels=_labels(labels, reading.num_classes, path) if labels else None,
         preprocessing=state.metadata.get("preprocessing"),
         sha256=digest,
@@ -119,7 +126,7 @@ def save_checkpoint(
         metadata["labels"] = json.dumps(list(labels))
     if preprocessing is not None:
         metadata["preprocessing"] = preprocessing
-    tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items() if not _is_counter(key)}
+    tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
     save_file(tensors, str(path), metadata)
 
 
@@ -127,8 +134,8 @@ def _recognise(state: State, path: Path) -> tuple[str, Reading]:
     shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
     candidates = []
     for name, module in LAYOUTS.items():
-        layout = importlib.import_module(module)
-        reading = layout.read(shapes)
+        layout: Layout = importlib.import_module(module)
+        reading = _read(layout, shapes)
         differences = _differences(reading or layout.typical(), shapes)
         if reading is not None and not differences:
             return name, reading
@@ -141,6 +148,23 @@ def _recognise(state: State, path: Path) -> tuple[str, Reading]:
     )
 
 
+def _read(layout: Layout, shapes: Shapes) -> Reading | None:
+    try:
+        return layout.read(shapes)
+    except ConfigError:  # the shapes make no network
+        return None
+
+
+def _described(state: State, path: Path) -> tuple[str, Reading]:
+    """Return our own layout's reading of a state dict that stores its design."""
+    design = stored_design(state.tensors[DESIGN_KEY])
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
+    reading = native.described(design, shapes)
+    if differences := _differences(reading, shapes):
+        raise CheckpointError(f"Checkpoint {path} does not fit the design it stores: {_summary(differences)}.")
+    return native.NAME, reading
+
+
 def _differences(reading: Reading, shapes: Shapes) -> list[str]:
     """Return one line for each key that is missing, unexpected or of another shape."""
     try:
@@ -148,12 +172,10 @@ def _differences(reading: Reading, shapes: Shapes) -> list[str]:
             module = reading.build()
     except (ValueError, RuntimeError, ZeroDivisionError) as exc:
         return [f"no network fits its shapes ({exc})"] * len(shapes)
-    expected = {reading.key_of(k): tuple(t.shape) for k, t in module.state_dict().items() if not _is_counter(k)}
+    expected = {reading.key_of(k): tuple(t.shape) for k, t in module.state_dict().items() if _is_weight(k)}
     missing = [f"missing {key}" for key in expected if key not in shapes]
     unexpected = [
-        f"unexpected {key}"
-        for key in shapes
-        if key not in expected and not _is_counter(key) and not reading.is_dead(key)
+        f"unexpected {key}" for key in shapes if key not in expected and _is_weight(key) and not reading.is_dead(key)
     ]
     reshaped = [
         f"{key} has shape {shapes[key]}, expected {shape}"
@@ -178,7 +200,7 @@ def _summary(differences: Sequence[str], most: int = 3) -> str:
 def _from_factory(model: str, state: State, path: Path, digest: str, input_size: tuple[int, int]) -> LoadedCheckpoint:
     module = _call_factory(model).float().eval()
     expected = module.state_dict()
-    missing = [f"missing {key}" for key in expected if key not in state.tensors and not _is_counter(key)]
+    missing = [f"missing {key}" for key in expected if key not in state.tensors and _is_weight(key)]
     unexpected = [f"unexpected {key}" for key in state.tensors if key not in expected]
     if missing or unexpected:
         raise CheckpointError(f"Checkpoint {path} does not fit --model {model}: {_summary(missing + unexpected)}.")
@@ -200,7 +222,7 @@ def _from_factory(model: str, state: State, path: Path, digest: str, input_size:
         key_of=lambda key: key,
         is_dead=lambda key: False,
     )
-    tensors = {key: tensor for key, tensor in state.tensors.items() if not _is_counter(key)}
+    tensors = {key: tensor for key, tensor in state.tensors.items() if _is_weight(key)}
     return _loaded(module, tensors, state, path, digest, layout="custom", reading=reading)
 
 
@@ -243,8 +265,15 @@ def _labels(text: str, num_classes: int, path: Path) -> tuple[str, ...]:
     return tuple(map(str, labels))
 
 
-def _is_counter(key: str) -> bool:
-    return key.endswith("num_batches_tracked")
+def _is_weight(key: str) -> bool:
+    """Tell weights and statistics from what a network keeps beside them: counters of batches, its design."""
+    return not key.endswith(("num_batches_tracked", DESIGN_KEY))
+
+
+def _others(module: nn.Module) -> dict[str, Tensor]:
+    """Return the entries of the state dict that are no weights, counters at zero."""
+    others = {key: value for key, value in module.state_dict().items() if not _is_weight(key)}
+    return {key: torch.zeros((), dtype=torch.int64) if value.is_meta else value for key, value in others.items()}
 
 
 def _kind(value: object) -> str:

@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from ran_deploy.errors import ConfigError
+import msgspec
+
+from ran_deploy.errors import CheckpointError, ConfigError
 
 
 class Stem(str, Enum):
     """How an image enters the network."""
 
-    CONV7_POOL3 = "7x7 stride 2, max pool 3x3 stride 2"
-    CONV5_POOL2 = "5x5 stride 1, max pool 2x2 stride 2"
-    CONV5_STRIDE2 = "5x5 stride 2"
-    CONV3 = "3x3 stride 1"
+    CONV7_POOL3 = "conv7-pool3"  # 7x7 stride 2, max pool 3x3 stride 2
+    CONV7 = "conv7"  # 7x7 stride 2
+    CONV5_POOL2 = "conv5-pool2"  # 5x5 stride 1, max pool 2x2 stride 2
+    CONV5_STRIDE2 = "conv5-stride2"  # 5x5 stride 2
+    CONV3 = "conv3"  # 3x3 stride 1
 
 
 class Pooling(str, Enum):
     """How the 3x3 stride 2 max pools of stem and masks treat the border."""
 
-    CEIL = "no padding, size rounded up"
-    PADDED = "padding 1, size rounded down"
+    CEIL = "ceil"  # no padding, size rounded up
+    PADDED = "padded"  # padding 1, size rounded down
 
 
 class MaskJoin(str, Enum):
     """What a mask adds to an upsampled tensor besides the skip unit's output."""
 
-    SKIP = "nothing"
-    DENSE = "the encoder tensor; before the head the trunk"
+    SKIP = "skip"  # nothing
+    DENSE = "dense"  # the encoder tensor; before the head the trunk
+
+
+class Unit(str, Enum):
+    """What trunks and masks are made of."""
+
+    PRE_ACTIVATION = "pre-activation"
+    RESNEXT = "resnext"
+    INCEPTION = "inception"
+
+
+class Attention(str, Enum):
+    """What turns a mask's features into weights: the paper, section 3.2."""
+
+    MIXED = "mixed"  # f1: sigmoid
+    CHANNEL = "channel"  # f2: each position's vector over its L2 norm
+    SPATIAL = "spatial"  # f3: each channel's map standardised, then sigmoid
+
+
+class Learning(str, Enum):
+    """How the mask M weights the trunk T: equations 3 and 1 of the paper."""
+
+    RESIDUAL = "residual"  # (1 + M) T
+    NAIVE = "naive"  # M T
+
+
+class Tail(str, Enum):
+    """What stands between the last unit and the linear layer."""
+
+    NORM_POOL = "norm-pool"  # BatchNorm, ReLU, global average
+    POOL = "pool"  # global average
+    FLATTEN = "flatten"  # nothing: every value of the map is a feature; BatchNorm follows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +82,9 @@ class Stage:
 class Design:
     """A whole network. p, t and r are the paper's: units before and after, in the trunk, between pools of the mask.
 
+    `after` replaces p behind the module where an implementation keeps it at one. `last_map` is the (height, width) of
+    the last feature map, which Tail.FLATTEN fixes; None elsewhere.
+
     Source: Wang et al. 2017, arXiv:1704.06904, section 3.1 (p, t, r) and table 2.
     """
 
@@ -55,27 +93,64 @@ class Design:
     stages: tuple[Stage, ...]
     pooling: Pooling = Pooling.CEIL
     join: MaskJoin = MaskJoin.SKIP
+    unit: Unit = Unit.PRE_ACTIVATION
+    attention: Attention = Attention.MIXED
+    learning: Learning = Learning.RESIDUAL
+    tail: Tail = Tail.NORM_POOL
+    last_map: tuple[int, int] | None = None
     p: int = 1
     t: int = 2
     r: int = 1
+    after: int | None = None
+
+    def __post_init__(self) -> None:
+        multiple = WIDTH_MULTIPLE[self.unit]
+        odd = [stage.width for stage in self.stages if stage.width % multiple or stage.width < 1]
+        if odd:
+            raise ConfigError(f"Stage width {odd[0]}: {self.unit.value} units need a multiple of {multiple}.")
+        if min(self.p, self.t, self.r, self.units_after) < 1:
+            raise ConfigError(f"p = {self.p}, t = {self.t}, r = {self.r}: each must be at least 1.")
+        if (self.last_map is None) == (self.tail is Tail.FLATTEN):
+            raise ConfigError("The size of the last map is for nets that flatten it, and they need it.")
+
+    @property
+    def units_after(self) -> int:
+        """Units between an attention module's product and the next module."""
+        return self.p if self.after is None else self.after
 
     @property
     def trunk_depth(self) -> int:
         """Weighted layers on the trunk path: three convolutions a unit, the stem and the classifier."""
-        units = sum(1 + stage.modules * (2 * self.p + self.t) + stage.closing_units for stage in self.stages)
+        module = self.p + self.t + self.units_after
+        units = sum(1 + stage.modules * module + stage.closing_units for stage in self.stages)
         return 3 * units + 2
 
+    @property
+    def reduction(self) -> int:
+        """How many pixels of the image make one position of the last map, along a side."""
+        return STEM_REDUCTION[self.stem] * math.prod(stage.stride for stage in self.stages)
+
     def check_input_size(self, height: int, width: int) -> None:
-        """Raise ConfigError when a side vanishes in a pool: PyTorch raises there, ONNX Runtime 1.32 dies."""
+        """Raise ConfigError for a size the network cannot take.
+
+        Where a side vanishes in a pool PyTorch raises and ONNX Runtime 1.32 dies; a flattened map has one size only.
+        """
         for side in (height, width):
-            if not self._fits(side):
-                smallest = next(n for n in range(side + 1, 4096) if self._fits(n))
+            if self._last_side(side) is None:
+                smallest = next(n for n in range(side + 1, 4096) if self._last_side(n))
                 raise ConfigError(
                     f"Input size {height}x{width} is too small: a max pool of this network would see nothing. "
                     f"The smallest side it takes is {smallest}."
                 )
+        found = (self._last_side(height), self._last_side(width))
+        if self.last_map is not None and found != self.last_map:
+            raise ConfigError(
+                f"Input size {height}x{width} gives a last map of {found[0]}x{found[1]}; this network flattens it and "
+                f"takes {self.last_map[0]}x{self.last_map[1]} alone. Leave --input-size out."
+            )
 
-    def _fits(self, side: int) -> bool:
+    def _last_side(self, side: int) -> int | None:
+        """Return a side of the last map, None if a pool on the way would see nothing."""
         pool = POOLED_SIDE[self.pooling]
         side = STEM_SIDE[self.stem](side, pool)
         for stage in self.stages:
@@ -83,9 +158,22 @@ class Design:
             level = side
             for _ in range(stage.mask_depth if stage.modules else 0):
                 if level < 1 or (self.pooling is Pooling.CEIL and level < 2):
-                    return False
+                    return None
                 level = pool(level)
-        return side >= 1
+        return side if side >= 1 else None
+
+
+def design_to_json(design: Design) -> bytes:
+    """Return the design as a checkpoint stores it."""
+    return msgspec.json.encode(design)
+
+
+def design_from_json(data: bytes) -> Design:
+    """Return the design a checkpoint stores. Raises: CheckpointError."""
+    try:
+        return msgspec.json.decode(data, type=Design)
+    except (msgspec.DecodeError, ConfigError) as exc:
+        raise CheckpointError(f"The network design stored in the checkpoint cannot be read ({exc}).") from exc
 
 
 def _strided(side: int, stride: int) -> int:
@@ -98,7 +186,11 @@ POOLED_SIDE: dict[Pooling, Callable[[int], int]] = {
 }
 STEM_SIDE: dict[Stem, Callable[[int, Callable[[int], int]], int]] = {
     Stem.CONV7_POOL3: lambda n, pool: pool(_strided(n, 2)),
+    Stem.CONV7: lambda n, pool: _strided(n, 2),
     Stem.CONV5_POOL2: lambda n, pool: n // 2,
     Stem.CONV5_STRIDE2: lambda n, pool: _strided(n, 2),
     Stem.CONV3: lambda n, pool: n,
 }
+STEM_REDUCTION = {Stem.CONV7_POOL3: 4, Stem.CONV7: 2, Stem.CONV5_POOL2: 2, Stem.CONV5_STRIDE2: 2, Stem.CONV3: 1}
+# A bottleneck's middle is a quarter of the width; ResNeXt's is half of it in 32 groups; Inception splits it in fours.
+WIDTH_MULTIPLE = {Unit.PRE_ACTIVATION: 4, Unit.RESNEXT: 64, Unit.INCEPTION: 16}

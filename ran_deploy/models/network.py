@@ -1,8 +1,8 @@
-"""The Residual Attention Network: a stem, stages of units and attention modules, a classifier."""
+"""The Residual Attention Network: a stem, stages of units and attention modules, a classifier or an embedding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,55 +10,111 @@ from torch import Tensor, nn
 
 from ran_deploy.models.attention import (
     AttentionModule,
+    ChannelAttention,
     DenselyJoinedSoftMask,
     MaskHead,
+    NaiveAttentionModule,
     SoftMask,
+    SpatialAttention,
     ceil_pool,
     padded_pool,
     units,
 )
-from ran_deploy.models.design import Design, MaskJoin, Pooling, Stage, Stem
-from ran_deploy.models.units import PreActivationUnit, UnitFactory
+from ran_deploy.models.design import (
+    Attention,
+    Design,
+    Learning,
+    MaskJoin,
+    Pooling,
+    Stage,
+    Stem,
+    Tail,
+    Unit,
+    design_from_json,
+    design_to_json,
+)
+from ran_deploy.models.units import InceptionUnit, PreActivationUnit, ResNeXtUnit, UnitFactory
 
 POOLS = {Pooling.CEIL: ceil_pool, Pooling.PADDED: padded_pool}
 MASKS = {MaskJoin.SKIP: SoftMask, MaskJoin.DENSE: DenselyJoinedSoftMask}
+UNITS: dict[Unit, UnitFactory] = {
+    Unit.PRE_ACTIVATION: PreActivationUnit,
+    Unit.RESNEXT: ResNeXtUnit,
+    Unit.INCEPTION: InceptionUnit,
+}
+ATTENTIONS: dict[Attention, Callable[[], nn.Module]] = {
+    Attention.MIXED: nn.Sigmoid,
+    Attention.CHANNEL: ChannelAttention,
+    Attention.SPATIAL: SpatialAttention,
+}
+DESIGN_KEY = "_extra_state"  # where PyTorch puts what get_extra_state returns
+MODULES = {Learning.RESIDUAL: AttentionModule, Learning.NAIVE: NaiveAttentionModule}
 
 
 class ResidualAttentionNetwork(nn.Module):
-    """Normalised image in, logits out. Source: Wang et al. 2017, arXiv:1704.06904, table 2."""
+    """Normalised image in, logits or an embedding out. Source: Wang et al. 2017, arXiv:1704.06904, table 2.
 
-    def __init__(self, *, stem: nn.Module, stages: Sequence[nn.Module], channels: int, num_classes: int) -> None:
+    `design` is stored in the state dict, so that a checkpoint tells what its keys and shapes cannot.
+    """
+
+    def __init__(self, design: Design, *, stem: nn.Module, stages: Sequence[nn.Module], outputs: int) -> None:
         super().__init__()
+        self.design = design
         self.stem = stem
         self.stages = nn.ModuleList(stages)
-        self.norm = nn.BatchNorm2d(channels)
-        self.classifier = nn.Linear(channels, num_classes)
+        channels = design.stages[-1].width
+        self.norm = nn.BatchNorm2d(channels) if design.tail is Tail.NORM_POOL else None
+        if design.last_map is None:
+            self.classifier = nn.Linear(channels, outputs)
+        else:
+            height, width = design.last_map
+            self.embedding = nn.Sequential(
+                nn.Flatten(), nn.Linear(channels * height * width, outputs, bias=False), nn.BatchNorm1d(outputs)
+            )
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, classes)
+    def get_extra_state(self) -> Tensor:
+        """Return the design as bytes, for the state dict."""
+        return torch.tensor(list(design_to_json(self.design)), dtype=torch.uint8, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Raise ValueError unless `state` is of this very design."""
+        if stored_design(state) != self.design:
+            raise ValueError("The state dict is of another network design; build the network from that design.")
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, outputs)
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
-        return self.classifier(self.norm(x).relu().mean((2, 3)))
+        if self.design.last_map is not None:
+            return self.embedding(x)
+        if self.norm is not None:
+            x = self.norm(x).relu()
+        return self.classifier(x.mean((2, 3)))
 
 
-def build_network(design: Design, num_classes: int, unit: UnitFactory = PreActivationUnit) -> ResidualAttentionNetwork:
-    """Return the network of `design` with PyTorch's default initialisation."""
+def stored_design(state: Tensor) -> Design:
+    """Return the design in the bytes of `get_extra_state`. Raises: CheckpointError."""
+    return design_from_json(bytes(state.flatten().tolist()))
+
+
+def build_network(design: Design, outputs: int) -> ResidualAttentionNetwork:
+    """Return the network of `design` with PyTorch's default initialisation.
+
+    `outputs` is the number of classes, or of an embedding's features.
+    """
     stages, channels = [], design.stem_width
     for stage in design.stages:
-        stages.append(build_stage(design, stage, channels, unit))
+        stages.append(build_stage(design, stage, channels))
         channels = stage.width
-    return ResidualAttentionNetwork(stem=build_stem(design), stages=stages, channels=channels, num_classes=num_classes)
+    return ResidualAttentionNetwork(design, stem=build_stem(design), stages=stages, outputs=outputs)
 
 
 def build_stem(design: Design) -> nn.Sequential:
     """Return the stem: 3 channels to `design.stem_width`."""
-    conv = {
-        Stem.CONV7_POOL3: lambda: nn.Conv2d(3, design.stem_width, 7, 2, 3, bias=False),
-        Stem.CONV5_POOL2: lambda: nn.Conv2d(3, design.stem_width, 5, 1, 2, bias=False),
-        Stem.CONV5_STRIDE2: lambda: nn.Conv2d(3, design.stem_width, 5, 2, 2, bias=False),
-        Stem.CONV3: lambda: nn.Conv2d(3, design.stem_width, 3, 1, 1, bias=False),
-    }[design.stem]()
-    layers: list[nn.Module] = [conv, nn.BatchNorm2d(design.stem_width), nn.ReLU()]
+    kernel, stride = STEM_CONVS[design.stem]
+    width = design.stem_width
+    conv = nn.Conv2d(3, width, kernel, stride, kernel // 2, bias=False)
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(width), nn.ReLU()]
     if design.stem is Stem.CONV7_POOL3:
         layers.append(POOLS[design.pooling]())
     elif design.stem is Stem.CONV5_POOL2:
@@ -66,35 +122,45 @@ def build_stem(design: Design) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def build_stage(design: Design, stage: Stage, in_channels: int, unit: UnitFactory) -> nn.Sequential:
+STEM_CONVS = {  # kernel, stride
+    Stem.CONV7_POOL3: (7, 2),
+    Stem.CONV7: (7, 2),
+    Stem.CONV5_POOL2: (5, 1),
+    Stem.CONV5_STRIDE2: (5, 2),
+    Stem.CONV3: (3, 1),
+}
+
+
+def build_stage(design: Design, stage: Stage, in_channels: int) -> nn.Sequential:
     """Return the entry unit, the attention modules and the closing units of one stage."""
+    unit = UNITS[design.unit]
     entry = unit(in_channels, stage.width, stage.stride)
-    modules = [build_module(design, stage, unit) for _ in range(stage.modules)]
+    modules = [build_module(design, stage) for _ in range(stage.modules)]
     return nn.Sequential(entry, *modules, *units(stage.closing_units, stage.width, unit))
 
 
-def build_module(design: Design, stage: Stage, unit: UnitFactory) -> AttentionModule:
+def build_module(design: Design, stage: Stage) -> AttentionModule:
     """Return one attention module of width `stage.width`."""
-    channels, levels = stage.width, max(stage.mask_depth - 1, 0)
+    unit, channels, levels = UNITS[design.unit], stage.width, max(stage.mask_depth - 1, 0)
     mask = MASKS[design.join](
         pool=POOLS[design.pooling]() if stage.mask_depth else None,
         down=[units(design.r, channels, unit) for _ in range(levels)],
         bottom=units(2 * design.r, channels, unit),
         skip=[unit(channels, channels, 1) for _ in range(levels)],
         up=[units(design.r, channels, unit) for _ in range(levels)],
-        head=MaskHead(channels),
+        head=MaskHead(channels, ATTENTIONS[design.attention](), activated=design.unit is Unit.RESNEXT),
     )
-    return AttentionModule(
+    return MODULES[design.learning](
         pre=units(design.p, channels, unit),
         trunk=units(design.t, channels, unit),
         mask=mask,
-        post=units(design.p, channels, unit),
+        post=units(design.units_after, channels, unit),
     )
 
 
 @contextmanager
 def recorded_masks(module: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that each forward pass fills with {module path of the mask: (N, C, H, W) in (0, 1)}."""
+    """Yield a dict that each forward pass fills with {module path of the mask: (N, C, H, W)}."""
     masks: dict[str, Tensor] = {}
 
     def record(name: str) -> torch.utils.hooks.RemovableHandle:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import pickle
 import re
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ran_deploy.errors import CheckpointError
+from ran_deploy.file_kind import PICKLE, SAFETENSORS, TORCH_SAVE, file_kind
 
 # Where training scripts keep the weights; earlier ones win, so averaged weights are taken when both are there.
 CONTAINERS = (
@@ -35,6 +36,8 @@ CONTAINERS = (
     "weights",
     "module",
 )
+ZIP_START = b"PK\x03\x04"
+LARGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 DEEPEST = 4  # containers within containers; a dict that holds itself ends here
 PREFIXES = ("module.", "model.", "backbone.", "feat_net.", "net.", "_orig_mod.")
 # Plain values that training scripts save beside the weights; none of them can run code when it is rebuilt.
@@ -90,7 +93,38 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as exc:
-        raise CheckpointError(f"Cannot read {path} as safetensors ({_one_line(exc)}). Copy or save it again.") from exc
+        raise _refused_safetensors(path, exc) from exc
+
+
+def _refused_safetensors(path: Path, exc: BaseException) -> CheckpointError:
+    kind, size, announced = file_kind(path), path.stat().st_size, _announced_bytes(path)
+    if kind == SAFETENSORS and announced > size:
+        return CheckpointError(
+            f"Checkpoint {path} is cut short or damaged: {size} bytes, and its header announces at least {announced}. "
+            "Copy or save it again."
+        )
+    if kind == SAFETENSORS:
+        return CheckpointError(f"Cannot read {path} as safetensors ({_one_line(exc)}). Copy or save it again.")
+    advice = "Rename it to .pth." if kind == TORCH_SAVE else kind.advice or "Copy or save it again."
+    return CheckpointError(f"Checkpoint {path} is {kind.what}; expected safetensors, as its name says. {advice}")
+
+
+def _announced_bytes(path: Path) -> int:
+    """Return the size that the header of a safetensors file says, or of the header where that is cut; 0 if unreadable.
+
+    Source: https://huggingface.co/docs/safetensors, "Format".
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, LARGEST_HEADER))
+    if len(header) < length:
+        return 8 + length
+    try:
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
+        return 8 + length + max(ends)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return 0
 
 
 def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
@@ -99,31 +133,45 @@ def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
         with torch.serialization.safe_globals([*HARMLESS, _numpy_scalar()]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickle protocols; what is wrong comes as an exception
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as exc:
-        raise CheckpointError(
-            f"Checkpoint {path} was refused: {_refused(str(exc))}, and loading it could run code. Expected tensors "
-            "alone: save model.state_dict() with torch.save and export that."
-        ) from exc
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as exc:
-        cause = f"{type(exc).__name__}: {_one_line(exc)}"
-        raise CheckpointError(
-            f"Checkpoint {path} is damaged, or no file of torch.save ({cause}). Copy or save it again."
-        ) from exc
+    except Exception as exc:  # on bytes of another kind it raises nearly anything, AssertionError too
+        raise _refused_torch(path, exc) from exc
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise CheckpointError(f"Checkpoint {path} holds a {kind}; expected a state dict. Save model.state_dict().")
     return content, {}  # what a training script notes beside the weights is not ours to read
 
 
+def _refused_torch(path: Path, exc: Exception) -> CheckpointError:
+    kind, advice = file_kind(path), "Save model.state_dict() with torch.save and export that."
+    if kind not in (TORCH_SAVE, PICKLE):
+        return CheckpointError(
+            f"Checkpoint {path} is {kind.what}; expected a file of torch.save or safetensors. {kind.advice or advice}"
+        )
+    if isinstance(exc, pickle.UnpicklingError):
+        return CheckpointError(
+            f"Checkpoint {path} was refused: {_refused(str(exc))}, and loading it could run code. Expected tensors "
+            f"alone. {advice}"
+        )
+    cut = isinstance(exc, EOFError) or "unexpected EOF" in str(exc)
+    cause = "its end is missing" if cut else f"{type(exc).__name__}: {_one_line(exc)}"
+    return CheckpointError(
+        f"Checkpoint {path} is cut short or damaged ({path.stat().st_size} bytes; {cause}). Copy or save it again."
+    )
+
+
 def _check_zip(path: Path) -> None:
     """Compare the checksums that torch.save stores, which torch.load ignores. Raises: CheckpointError."""
+    with path.open("rb") as file:
+        if file.read(len(ZIP_START)) != ZIP_START or file_kind(path) != TORCH_SAVE:
+            return
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError):
-        return  # no zip, or one cut short: torch.load says so
-    if damaged is not None:
-        raise CheckpointError(f"Checkpoint {path} is damaged: {damaged} has a wrong checksum. Copy or save it again.")
+            name = archive.testzip()
+        damage = name and f"{name} has a wrong checksum"
+    except Exception as exc:  # on damaged entries zipfile raises UnicodeDecodeError, RuntimeError and others
+        damage = _one_line(exc)
+    if damage:
+        raise CheckpointError(f"Checkpoint {path} is damaged: {damage}. Copy or save it again.")
 
 
 def _numpy_scalar() -> Any:

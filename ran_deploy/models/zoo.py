@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ran_deploy.models.design import Design, Stage, Stem
+from ran_deploy.models.design import Design, Stage, Stem, Tail, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,12 @@ class Architecture:
     source: str
 
 
-def imagenet(modules: tuple[int, int, int]) -> Architecture:
+def imagenet(modules: tuple[int, int, int], unit: Unit = Unit.PRE_ACTIVATION) -> Architecture:
     """Return an ImageNet net with that many attention modules in stages 1, 2 and 3."""
     first, second, third = modules
+    source = "arXiv:1704.06904, table 2; the authors' network definitions"
+    if unit is Unit.INCEPTION:
+        source = "arXiv:1704.06904, section 4.2 (name and totals); units ours"
     return Architecture(
         design=Design(
             stem=Stem.CONV7_POOL3,
@@ -30,10 +33,12 @@ def imagenet(modules: tuple[int, int, int]) -> Architecture:
                 Stage(width=1024, stride=2, modules=third, mask_depth=1),
                 Stage(width=2048, stride=2, modules=0, closing_units=2),
             ),
+            unit=unit,
+            tail=Tail.POOL if unit is Unit.RESNEXT else Tail.NORM_POOL,  # post-activation units end in a ReLU
         ),
         num_classes=1000,
         input_size=(224, 224),
-        source="arXiv:1704.06904, table 2; the authors' network definitions",
+        source=source,
     )
 
 
@@ -83,6 +88,9 @@ def compact() -> Architecture:
 ARCHITECTURES = {
     "attention-56": imagenet((1, 1, 1)),
     "attention-92": imagenet((1, 2, 3)),
+    "attentionnext-56": imagenet((1, 1, 1), Unit.RESNEXT),
+    "attentionnext-92": imagenet((1, 2, 3), Unit.RESNEXT),
+    "attentioninception-56": imagenet((1, 1, 1), Unit.INCEPTION),
     "cifar-attention-56": cifar(1),
     "cifar-attention-92": cifar(2),
     "cifar-attention-128": cifar(3),
@@ -96,4 +104,11 @@ ARCHITECTURES = {
 def name_of(design: Design) -> str:
     """Return the zoo's name of `design`, or one made of its depth where the zoo has none."""
     named = (name for name, architecture in ARCHITECTURES.items() if architecture.design == design)
-    return next(named, f"attention-{design.trunk_depth}")
+    return next(named, f"{FAMILY_NAMES[design.unit]}-{design.trunk_depth}")
+
+
+FAMILY_NAMES = {
+    Unit.PRE_ACTIVATION: "attention",
+    Unit.RESNEXT: "attentionnext",
+    Unit.INCEPTION: "attentioninception",
+}

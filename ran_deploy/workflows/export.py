@@ -140,6 +140,7 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
         config.recipe,
         input_size=checkpoint.input_size,
         stored=checkpoint.preprocessing,
+        layout=checkpoint.customary,
         dataset=dataset.defaults if dataset else None,
         dataset_name=dataset.name if dataset else "",
     )
@@ -191,7 +192,7 @@ def _manifest(config: ExportConfig, source: _Source) -> Manifest:
     checkpoint = source.checkpoint
     return Manifest(
         name=config.output.name.removesuffix(".zip").removesuffix(".ran"),
-        task=Task.CLASSIFICATION,
+        task=checkpoint.task,
         architecture=checkpoint.architecture,
         num_classes=checkpoint.num_classes,
         labels=source.labels,

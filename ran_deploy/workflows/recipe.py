@@ -44,17 +44,20 @@ def resolve_recipe(
     *,
     input_size: tuple[int, int],
     stored: str | None = None,
+    layout: Preprocessing | None = None,
     dataset: Preprocessing | None = None,
     dataset_name: str = "",
 ) -> tuple[Preprocessing, str]:
     """Return the recipe for an engine of `input_size` (height, width) and a sentence that says where it came from.
 
-    `stored` is the recipe in the checkpoint (JSON text), `dataset` the calibration data set's customary one. Options
-    come first, then `stored`, then `dataset`, then a guess from the input size.
+    `stored` is the recipe in the checkpoint (JSON text), `layout` that of the code which trained it, `dataset` the
+    calibration data set's customary one. Options come first, then these in turn, then a guess from the input size.
     Raises: ConfigError or CheckpointError for a recipe that cannot work.
     """
     if stored is not None:
         base, source = _decoded(stored), "the checkpoint"
+    elif layout is not None:
+        base, source = layout, "the code this checkpoint's layout belongs to"
     elif dataset is not None:
         base, source = dataset, f"what is customary for {dataset_name}"
     else:

@@ -126,11 +126,11 @@ class Bomb:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "damaged|not torch.save"),
-        (b"epoch 1, loss 0.3\n" * 50, "damaged|not torch.save"),
+        (b"", "is empty"),
+        (b"epoch 1, loss 0.3\n" * 50, "is text that begins"),
         (pickle.dumps({"state_dict": Bomb()}), "Python objects"),
         (pickle.dumps(Bomb()), "Python objects"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(200), "damaged|not torch.save"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(200), "is a PNG image"),
     ],
     ids=["empty", "text", "bomb in a dict", "bomb", "image"],
 )
@@ -175,6 +175,7 @@ def test_missing_file_and_folder_are_told_apart(tmp_path):
 
 def test_an_unknown_layout_names_the_closest_with_missing_and_unexpected_keys(network, tmp_path):
     state = network.state_dict()
+    del state["_extra_state"]
     state["stages.0.0.scale"] = state.pop("stages.0.0.bn1.weight")
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(saved(tmp_path / "net.pth", state))

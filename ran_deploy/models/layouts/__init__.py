@@ -8,7 +8,9 @@ from typing import Protocol
 
 from torch import nn
 
+from ran_deploy.manifest import Task
 from ran_deploy.models.design import Design
+from ran_deploy.preprocessing import Preprocessing
 
 __all__ = ["LAYOUTS", "Layout", "Reading", "Shapes"]
 
@@ -20,7 +22,9 @@ class Reading:
     """What a layout reads from keys and shapes.
 
     `build` returns the network, `key_of` names one of its state-dict keys as the layout spells it, `is_dead` tells
-    keys that the layout stores but never uses. `design` is None where the network is the user's own code.
+    keys that the layout stores but never uses. `design` is None where the network is no composition of ours.
+    `num_classes` is the number of features where the task is embedding. `preprocessing` is what the layout's own code
+    trains with, if it is known.
     """
 
     architecture: str
@@ -30,6 +34,8 @@ class Reading:
     key_of: Callable[[str], str]
     is_dead: Callable[[str], bool]
     design: Design | None = None
+    task: Task = Task.CLASSIFICATION
+    preprocessing: Preprocessing | None = None
 
 
 class Layout(Protocol):
@@ -50,4 +56,8 @@ LAYOUTS = {
     "ran-deploy": "ran_deploy.models.layouts.native",
     "authors": "ran_deploy.models.layouts.authors",
     "tengshaofeng": "ran_deploy.models.layouts.tengshaofeng",
+    "liudaizong": "ran_deploy.models.layouts.liudaizong",
+    "pytorchcv": "ran_deploy.models.layouts.pytorchcv",
+    "facexzoo": "ran_deploy.models.layouts.facexzoo",
+    "weiaicunzai": "ran_deploy.models.layouts.weiaicunzai",
 }

@@ -1,4 +1,4 @@
-"""The paper's authors' network definitions, by Caffe layer name.
+"""The paper's authors' network definitions, by Caffe layer name; AttentionNeXt is in authors_next.py.
 
 A BatchNorm is named after the tensor it normalises: '<unit>/bn' reads the output of that unit, so the leading BatchNorm
 of a unit carries the name of whatever comes before it. Leaves: weight; bn_weight, bn_bias, running_mean, running_var.
@@ -9,7 +9,7 @@ Source: https://github.com/fwang91/residual-attention-network (layer names and o
 from __future__ import annotations
 
 from ran_deploy.models.design import Design, Stage, Stem
-from ran_deploy.models.layouts import Reading, Shapes
+from ran_deploy.models.layouts import Reading, Shapes, authors_next
 from ran_deploy.models.layouts.keys import count
 from ran_deploy.models.network import build_network
 from ran_deploy.models.zoo import ARCHITECTURES, name_of
@@ -32,6 +32,8 @@ def read(shapes: Shapes) -> Reading | None:
     stem, classifier = shapes.get("conv1.weight"), shapes.get("classifier.weight")
     if stem is None or classifier is None or not count(shapes, r"(AttentionA_\d+)/"):
         return None
+    if authors_next.is_next(shapes):
+        return authors_next.read(shapes)
     stages = [
         Stage(
             width=shapes.get(f"pre_res_{index + 1}/branch1/conv3_1x1.weight", (0,))[0],

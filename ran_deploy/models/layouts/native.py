@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ran_deploy.models.design import Design, Stage, Stem
+from ran_deploy.manifest import Task
+from ran_deploy.models.design import Design, Stage, Stem, Tail
 from ran_deploy.models.layouts import Reading, Shapes
 from ran_deploy.models.layouts.keys import count
 from ran_deploy.models.network import build_network
@@ -30,6 +31,12 @@ def read(shapes: Shapes) -> Reading | None:
     return _reading(design, classifier[0])
 
 
+def described(design: Design, shapes: Shapes) -> Reading:
+    """Return the reading of a state dict that stores its design."""
+    last = shapes.get("classifier.weight") or shapes.get("embedding.1.weight") or (0,)
+    return _reading(design, last[0])
+
+
 def typical() -> Reading:
     return _reading(ARCHITECTURES["attention-56"].design, 1000)
 
@@ -47,13 +54,18 @@ def _stage(shapes: Shapes, index: int) -> Stage:
 
 
 def _reading(design: Design, num_classes: int) -> Reading:
+    named = ARCHITECTURES.get(name_of(design))
     side = 224 if design.stem is Stem.CONV7_POOL3 else 32
+    size = named.input_size if named else (side, side)
+    if design.last_map is not None:
+        size = (design.last_map[0] * design.reduction, design.last_map[1] * design.reduction)
     return Reading(
         architecture=name_of(design),
         num_classes=num_classes,
-        input_size=(side, side),
+        input_size=size,
         build=lambda: build_network(design, num_classes),
         key_of=lambda key: key,
         is_dead=lambda key: False,
         design=design,
+        task=Task.EMBEDDING if design.tail is Tail.FLATTEN else Task.CLASSIFICATION,
     )
