@@ -9,7 +9,7 @@ from typing import Protocol
 from ran_deploy.errors import BackendUnavailableError, ConfigError
 from ran_deploy.runtime.runner import Runner
 
-__all__ = ["RUNNERS", "available_backends", "fingerprint", "misfits", "open_runner", "unavailable_reason"]
+__all__ = ["RUNNERS", "fingerprint", "misfits", "open_runner", "unavailable_reason"]
 
 RUNNERS = {
     "openvino": "ran_deploy.runtime.backends.ov:OpenVinoRunner",
@@ -62,11 +62,6 @@ def unavailable_reason(backend: str) -> str | None:
     except BackendUnavailableError as exc:
         return str(exc)
     return None
-
-
-def available_backends() -> dict[str, str | None]:
-    """Return `unavailable_reason` of every backend."""
-    return {backend: unavailable_reason(backend) for backend in RUNNERS}
 
 
 def _runner_class(backend: str) -> RunnerClass:
