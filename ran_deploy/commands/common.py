@@ -22,6 +22,7 @@ __all__ = [
     "Triple",
     "backend_option",
     "cache_dir_option",
+    "printable",
     "require_signature_option",
     "run_command",
     "verbose_option",
@@ -145,6 +146,11 @@ def verbose_option() -> Callable[[Any], Any]:
     return click.option(
         "-v", "--verbose", is_flag=True, expose_value=False, callback=_set_verbosity, help="Log every stage."
     )
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters as escapes: a file name must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def write_json(value: Any) -> None:

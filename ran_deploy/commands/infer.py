@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ran_deploy.commands.common import (
     INTERRUPTED,
     backend_option,
     cache_dir_option,
+    printable,
     require_signature_option,
     run_command,
     verbose_option,
@@ -26,6 +27,8 @@ from ran_deploy.errors import ConfigError
 if TYPE_CHECKING:
     from ran_deploy.runtime.pipeline import Result
     from ran_deploy.runtime.postprocess import Prediction
+    from ran_deploy.runtime.predictor import Predictor
+    from ran_deploy.runtime.sources import Source
 
 NAME_WIDTH = 48
 
@@ -60,40 +63,56 @@ def infer(
     Results come in the order of the inputs. An image that cannot be read becomes a result with an error; the rest is
     done, and the exit status is 1.
     """
-    from ran_deploy.runtime.pipeline import run_pipeline
-    from ran_deploy.runtime.postprocess import top_k as best
     from ran_deploy.runtime.sources import expand_inputs
     from ran_deploy.workflows.load import load
 
     sources = expand_inputs(inputs, sys.stdin)
-    done = failed = 0
     counter = Counter(quiet=output is None and sys.stdout.isatty())  # the table itself shows how far it is
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_sink(output, as_json))
         loaded = load(bundle, backend, cache_dir=cache_dir, threads=threads, require_signature=require_signature)
         predictor = stack.enter_context(loaded)
         stop = stack.enter_context(_stop_on_interrupt())
-        results = run_pipeline(
-            sources,
-            prepare=predictor.prepare,
-            infer=predictor.infer_batch,
-            batch=batch or predictor.batch.optimum,
-            stop=stop,
-        )
         stack.callback(counter.clear)
-        stack.enter_context(contextlib.closing(results))  # before the engine: its threads may still be running
-        for result in results:
-            predictions = [] if result.logits is None else best(result.logits[None], top_k, predictor.labels)[0]
-            sink.write(result, predictions)
-            done += 1
-            failed += result.error is not None
-            counter(done)
+        done, failed = _write_results(predictor, sources, sink, stop, counter, batch=batch, top_k=top_k)
     summary = f"{done} images, {failed} failed" if failed else f"{done} images"
     where = f", results in {output}" if output else ""
     click.echo(f"{summary} ({predictor.backend}){where}", err=True)
     if stop.is_set():
         return INTERRUPTED
     return 1 if failed else 0
+
+
+def _write_results(
+    predictor: Predictor,
+    sources: Iterable[Source],
+    sink: Any,
+    stop: threading.Event,
+    counter: Counter,
+    *,
+    batch: int | None,
+    top_k: int,
+) -> tuple[int, int]:
+    """Run every source and write its result; return how many were done, and how many of these failed."""
+    from ran_deploy.runtime.pipeline import run_pipeline
+    from ran_deploy.runtime.postprocess import top_k as best
+
+    done = failed = 0
+    results = run_pipeline(
+        sources,
+        prepare=predictor.prepare,
+        infer=predictor.infer_batch,
+        batch=batch or predictor.batch.optimum,
+        stop=stop,
+    )
+    with contextlib.closing(results):  # its threads end before the engine does
+        for result in results:
+            predictions = [] if result.logits is None else best(result.logits[None], top_k, predictor.labels)[0]
+            sink.write(result, predictions)
+            done += 1
+            failed += result.error is not None
+            counter(done)
+    return done, failed
 
 
 class _Table:
@@ -106,21 +125,16 @@ class _Table:
         pass
 
     def write(self, result: Result, predictions: list[Prediction]) -> None:
-        name = _printable(result.name)
+        name = printable(result.name)
         if len(name) > NAME_WIDTH:
             name = "..." + name[3 - NAME_WIDTH :]
         if result.error is not None:
-            click.echo(f"{name:<{NAME_WIDTH}}  error: {_printable(result.error)}")
+            click.echo(f"{name:<{NAME_WIDTH}}  error: {printable(result.error)}")
             return
         best = "  ".join(
             f"{p.label if p.label is not None else p.index} {100 * p.probability:.1f} %" for p in predictions
         )
         click.echo(f"{name:<{NAME_WIDTH}}  {best}")
-
-
-def _printable(text: str) -> str:
-    """Return `text` with control characters as escapes: a file name must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _JsonLines(_Table):
