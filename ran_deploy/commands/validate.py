@@ -10,6 +10,7 @@ import click
 from ran_deploy.commands.common import (
     backend_option,
     cache_dir_option,
+    printable,
     require_signature_option,
     run_command,
     verbose_option,
@@ -19,6 +20,7 @@ from ran_deploy.commands.progress import Counter
 
 if TYPE_CHECKING:
     from ran_deploy.report.schema import EngineReport, ValidationReport
+    from ran_deploy.workflows.validate import ValidateConfig
 
 
 @click.command(name="ran-validate")
@@ -56,13 +58,11 @@ def validate(
     """Check the engines of BUNDLE.
 
     Without --data the engine runs the golden inputs and must reproduce the logits recorded at export. With --data it is
-    also compared with the reference, image by image. Exit status 1: an engine failed, or --max-drop is not proven.
+    also compared with the reference, image by image; an image that cannot be read is named and left out. Exit status 1:
+    an engine failed, or --max-drop is not proven.
     """
-    from ran_deploy.report.writing import check_report_path, write_report
-    from ran_deploy.workflows.validate import ValidateConfig, validate_bundle
+    from ran_deploy.workflows.validate import ValidateConfig
 
-    if report is not None:
-        check_report_path(report)
     config = ValidateConfig(
         bundle=bundle,
         data=data,
@@ -74,24 +74,38 @@ def validate(
         cache_dir=cache_dir,
         require_signature=require_signature,
     )
+    return _validate(config, report, as_json=as_json)
+
+
+def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool) -> int:
+    """Validate, print and write; return the exit status."""
+    from ran_deploy.report.writing import check_report_path, write_report
+    from ran_deploy.workflows.validate import validate_bundle
+
+    if report_path is not None:
+        check_report_path(report_path)
     counter = Counter()
     validation = validate_bundle(config, counter.line, counter)
     counter.clear()
-    if report is not None:
-        write_report(validation.report, report, validation.images)
+    if report_path is not None:
+        write_report(validation.report, report_path, validation.images)
     if as_json:
         write_json(validation.report)
     else:
         print_report(validation.report)
-        if report is not None:
-            click.echo(f"report: {report}")
+        if report_path is not None:
+            click.echo(f"report: {report_path}")
     return 0 if validation.report.passed else 1
 
 
 def print_report(report: ValidationReport) -> None:
-    """Print a paragraph for each engine, the verdict last."""
+    """Print a paragraph for each engine, then what could not be read, the verdict last."""
     for engine in report.engines:
         print_engine(engine)
+    for image in report.unreadable_images:
+        click.echo(f"cannot be read: {printable(f'{image.file}: {image.reason}')}")
+    if more := report.unreadable - len(report.unreadable_images):
+        click.echo(f"cannot be read: {more:,} more")
     click.echo(report.verdict)
 
 
@@ -111,7 +125,8 @@ def print_engine(engine: EngineReport) -> None:
         errors = engine.logits
         relative = "-" if errors.relative_l2 is None else f"{errors.relative_l2:.4f}"
         sqnr = "-" if errors.sqnr_db is None else f"{errors.sqnr_db:.1f} dB"
-        click.echo(f"  agreement {engine.agreement:.2f} % ({engine.changed_images} images change class)")
+        changed = f"{engine.changed_images:,} " + ("image changes" if engine.changed_images == 1 else "images change")
+        click.echo(f"  agreement {engine.agreement:.2f} % ({changed} class)")
         click.echo(
             f"  logits  relative L2 {relative}, SQNR {sqnr}, cosine {errors.cosine:.5f}, max abs {errors.max_abs:.3f}"
         )

@@ -7,6 +7,7 @@ from ran_deploy.report.schema import (
     BundleSummary,
     EngineReport,
     Provenance,
+    UnreadableImage,
     ValidationReport,
 )
 
@@ -14,6 +15,7 @@ __all__ = [
     "BundleSummary",
     "EngineReport",
     "Provenance",
+    "UnreadableImage",
     "ValidationReport",
     "engine_report",
     "render_html",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ran_deploy.errors import ConfigError
@@ -12,13 +12,16 @@ from ran_deploy.report.schema import (
     ClassFlip,
     EngineReport,
     Provenance,
+    UnreadableImage,
     ValidationReport,
 )
-from ran_deploy.verification.comparison import Comparison
+from ran_deploy.verification.comparison import Accuracy, Comparison, Disagreement
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.verification.statistics import Verdict, judge
 
 __all__ = ["engine_report", "validation_report"]
+
+MOST_UNREADABLE = 10  # names and reasons: enough to see the pattern, and a data set may hold a million
 
 
 def engine_report(
@@ -28,7 +31,7 @@ def engine_report(
     comparison: Comparison | None = None,
     self_test: SelfTestResult | None = None,
     max_drop_pp: float | None = None,
-    device: str | None = None,
+    device: Mapping[str, str] | None = None,
     estimate: bool = False,
     class_names: Sequence[str] | None = None,
     files: Mapping[int, str] | None = None,
@@ -45,7 +48,7 @@ def engine_report(
     report = EngineReport(
         backend=backend,
         precision=precision,
-        device=device,
+        device=device or {},
         estimate=estimate,
         passed=proven and (verdict is None or verdict.passed),
         verdict=_verdict_text(verdict, comparison, self_test),
@@ -63,8 +66,14 @@ def validation_report(
     provenance: Provenance,
     max_drop_pp: float | None,
     created: str,
+    unreadable: Sequence[UnreadableImage] = (),
 ) -> ValidationReport:
-    """Join the engines' reports, in their order. Raises: ConfigError if there are none."""
+    """Join the engines' reports, in their order.
+
+    Images that are `unreadable` change neither `passed` nor a figure, as nothing ran them: the interval is that of
+    fewer images, so wider, and the verdict says what it is about.
+    Raises: ConfigError if there are no engines.
+    """
     if not engines:
         raise ConfigError("There is no engine to report on. Choose one with --backend.")
     measured = [engine for engine in engines if not engine.estimate] or list(engines)
@@ -72,6 +81,8 @@ def validation_report(
     decisive = next((engine for engine in measured if not engine.passed), first)
     return ValidationReport(
         images=first.images,
+        unreadable=len(unreadable),
+        unreadable_images=tuple(unreadable[:MOST_UNREADABLE]),
         top1_reference=first.top1_reference,
         top1_engine=first.top1_engine,
         drop_pp=first.drop_pp,
@@ -81,13 +92,21 @@ def validation_report(
         backend=first.backend,
         precision=first.precision,
         estimate=first.estimate,
-        verdict=decisive.verdict if len(engines) == 1 else f"{decisive.backend}: {_lower_first(decisive.verdict)}",
+        verdict=_joint_verdict(decisive, len(engines), len(unreadable)),
         max_drop_pp=max_drop_pp,
         bundle=bundle,
         engines=tuple(engines),
         provenance=provenance,
         created=created,
     )
+
+
+def _joint_verdict(decisive: EngineReport, engines: int, unreadable: int) -> str:
+    text = decisive.verdict if engines == 1 else f"{decisive.backend}: {_lower_first(decisive.verdict)}"
+    if not unreadable:
+        return text
+    total = decisive.images + unreadable
+    return f"{text} {unreadable:,} of {total:,} images cannot be read; this is about the rest."
 
 
 def _lower_first(sentence: str) -> str:
@@ -131,26 +150,30 @@ def _with_comparison(
         agreement=comparison.agreement,
         logits=comparison.logits,
         changed_images=comparison.disagreement_count,
-        changed=tuple(
-            ChangedImage(
-                index=d.index,
-                file=files.get(d.index),
-                label=None if d.label is None else name(d.label),
-                reference=name(d.reference),
-                engine=name(d.engine),
-                margin=d.margin,
-                reference_confidence=d.reference_confidence,
-                engine_confidence=d.engine_confidence,
-            )
-            for d in comparison.disagreements
-        ),
+        changed=tuple(_changed_image(d, name, files.get(d.index)) for d in comparison.disagreements),
         flips=tuple(
             ClassFlip(reference=name(c.source), engine=name(c.target), images=c.images) for c in comparison.flips
         ),
     )
-    if comparison.accuracy is None:
-        return report
-    accuracy, outcome = comparison.accuracy, comparison.accuracy.outcome
+    return report if comparison.accuracy is None else _with_accuracy(report, comparison.accuracy)
+
+
+def _changed_image(disagreement: Disagreement, name: Callable[[int], str], file: str | None) -> ChangedImage:
+    label = disagreement.label
+    return ChangedImage(
+        index=disagreement.index,
+        file=file,
+        label=None if label is None else name(label),
+        reference=name(disagreement.reference),
+        engine=name(disagreement.engine),
+        margin=disagreement.margin,
+        reference_confidence=disagreement.reference_confidence,
+        engine_confidence=disagreement.engine_confidence,
+    )
+
+
+def _with_accuracy(report: EngineReport, accuracy: Accuracy) -> EngineReport:
+    outcome = accuracy.outcome
     return replace(
         report,
         top1_reference=accuracy.top1_reference,

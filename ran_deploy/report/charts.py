@@ -50,7 +50,7 @@ def drop_chart(engines: Sequence[EngineReport], max_drop_pp: float | None) -> st
         axes = figure.add_axes((0.25, 0.48 / figure.get_figheight(), 0.71, 1 - 0.75 / figure.get_figheight()))
         axes.axvline(0, color=MUTED, linewidth=1)
         for y, (engine, drop, (low, high)) in enumerate(known):
-            colour = ACCENT if engine.passed else BAD
+            colour = TEXT if max_drop_pp is None else ACCENT if engine.passed else BAD
             line = (0, (3, 2)) if engine.estimate else "solid"
             axes.plot([low, high], [y, y], color=colour, linewidth=2.5, linestyle=line, solid_capstyle="round")
             axes.plot([drop], [y], "o", color=colour, markersize=7)
@@ -72,26 +72,30 @@ def _lay_out_drop_axes(axes: Any, engines: Sequence[EngineReport]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def flip_chart(flips: Sequence[ClassFlip]) -> str | None:
-    """Return how many images went from which class to which, for the classes most concerned; None if none did."""
+def flip_chart(flips: Sequence[ClassFlip], *, least: int = 1) -> str | None:
+    """Return how many images went from which class to which, for the classes most concerned.
+
+    None where that would show fewer than `least` such changes: a matrix of empty cells says nothing.
+    """
     names = _most_concerned(flips)
-    if not names:
+    counts = {
+        (flip.reference, flip.engine): flip.images for flip in flips if flip.reference in names and flip.engine in names
+    }
+    if len(counts) < least:
         return None
     matplotlib = _import_matplotlib()
-    counts = {(flip.reference, flip.engine): flip.images for flip in flips}
-    most = max(counts.values())
-    side = 0.28 * len(names)
     with matplotlib.rc_context(STYLE):
-        figure = matplotlib.figure.Figure(figsize=(WIDTH_IN, side + 1.3))
-        axes = figure.add_axes((0.27, 1.2 / figure.get_figheight(), 0.70, side / figure.get_figheight()))
+        height, width = 0.28 * len(names), min(0.36 * len(names), 3.5)
+        figure = matplotlib.figure.Figure(figsize=(WIDTH_IN, height + 1.3))
+        axes = figure.add_axes((0.27, 1.2 / figure.get_figheight(), width / WIDTH_IN, height / figure.get_figheight()))
         for i in range(len(names)):
             axes.text(i + 0.5, i + 0.5, "·", color=MUTED, ha="center", va="center")
         for (source, target), images in counts.items():
-            if source in names and target in names:
-                column, row = names.index(target), names.index(source)
-                style = {"facecolor": ACCENT, "alpha": 0.12 + 0.58 * images / most, "linewidth": 0, "clip_on": False}
-                axes.add_artist(matplotlib.patches.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, **style))
-                axes.text(column + 0.5, row + 0.5, str(images), ha="center", va="center", fontsize=9)
+            column, row = names.index(target), names.index(source)
+            shade = {"facecolor": ACCENT, "alpha": 0.12 + 0.58 * images / max(counts.values()), "linewidth": 0}
+            cell = matplotlib.patches.Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, clip_on=False, **shade)
+            axes.add_artist(cell)
+            axes.text(column + 0.5, row + 0.5, str(images), ha="center", va="center", fontsize=9)
         _lay_out_flip_axes(axes, names)
         return _svg(figure, "Images by class of the reference (rows) and class of the engine (columns)")
 

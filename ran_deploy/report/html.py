@@ -20,7 +20,7 @@ __all__ = ["render_html", "write_html"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 MISSING = "\N{EN DASH}"
-MOST_FLIPS = 10  # rows of the table; the chart and the JSON have more
+MOST_FLIPS = 10  # rows of the table; the chart shows more or is left out, and the JSON has all
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _Changed:
 
 @dataclass(frozen=True)
 class _Changes:
-    """What an engine changed, as the page shows it; `flip_chart` is an <svg> element."""
+    """What an engine changed, as the page shows it; `flip_chart` is <svg>, None where a table says it all."""
 
     engine: EngineReport
     flip_chart: str | None
@@ -54,11 +54,11 @@ def render_html(report: ValidationReport, *, images: Mapping[int, np.ndarray] | 
     changes = [
         _Changes(
             engine=engine,
-            flip_chart=flip_chart(engine.flips),
+            flip_chart=flip_chart(engine.flips, least=MOST_FLIPS + 1),
             images=tuple(_Changed(image, pictures.get(image.index)) for image in engine.changed),
         )
         for engine in report.engines
-        if engine.changed_images
+        if engine.agreement is not None
     ]
     jinja2 = _import_jinja2()
     environment = jinja2.Environment(
@@ -79,7 +79,7 @@ def render_html(report: ValidationReport, *, images: Mapping[int, np.ndarray] | 
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return MISSING if value is None else f"{value:,.{digits}f}"
+    return MISSING if value is None else f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _signed(value: float | None, digits: int = 2) -> str:

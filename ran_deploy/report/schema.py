@@ -15,6 +15,7 @@ __all__ = [
     "ClassFlip",
     "EngineReport",
     "Provenance",
+    "UnreadableImage",
     "ValidationReport",
 ]
 
@@ -58,17 +59,26 @@ class ClassFlip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnreadableImage:
+    """One image that cannot be read, or not be prepared as the recipe says: its file, and one sentence why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineReport:
     """One engine. What needs labels, or images at all, is None without them.
 
     `estimate` says that another engine emulated this one's graph: its accuracy here is expected, not measured.
+    `device` is what it ran on and with, by readable name (version, platform, GPU, ...): empty for an estimate.
     `changed` are the `changed_images` that are furthest from the reference, at most a few; `flips` come most frequent
     first. `passed` is the verdict's where there is a budget, else the self-test's.
     """
 
     backend: str
     precision: str
-    device: str | None
+    device: Mapping[str, str]
     estimate: bool
     passed: bool
     verdict: str
@@ -93,9 +103,13 @@ class EngineReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where everything came from; `calibration` is a sentence, `tools` maps packages to versions."""
+    """Where everything came from.
 
-    reference: str
+    `reference` is None where engines only reproduced golden logits. `calibration` is a sentence; `tools` maps the
+    packages that made the bundle to their versions.
+    """
+
+    reference: str | None
     checkpoint: str
     checkpoint_sha256: str
     preprocessing: str
@@ -108,10 +122,13 @@ class Provenance:
 class ValidationReport:
     """The whole report. Figures at the top are those of the first engine that was measured, not estimated.
 
-    `passed` is true only if every measured engine passed.
+    `passed` is true only if every measured engine passed. It and all figures are about `images`; another `unreadable`
+    ones of the data set could not be used, of which `unreadable_images` are the first few.
     """
 
     images: int
+    unreadable: int
+    unreadable_images: tuple[UnreadableImage, ...]
     top1_reference: float | None
     top1_engine: float | None
     drop_pp: float | None

@@ -46,9 +46,9 @@ def calibration_images(dataset: Dataset, count: int, recipe: Preprocessing) -> C
     for index in select_indices(dataset, count):
         try:
             image = dataset.image(index)
+            prepared.append(prepare(image, recipe))
         except InputError:
             continue  # a broken file among thousands must not stop an export
-        prepared.append(prepare(image, recipe))
         digests.append(image_digest(image))
     if not prepared:
         raise CalibrationError(f"No image of {dataset.name} can be read; give images to calibrate with.")

@@ -61,14 +61,47 @@ def test_images_used_for_calibration_are_refused(call, demo):
     outcome.assert_refused("512 of 512 images", "used for calibration")
 
 
-def test_images_of_a_folder_that_cannot_be_read_are_passed_over(call, demo, tmp_path):
+@pytest.fixture
+def damaged(demo, tmp_path):
+    """Two good images of different classes, and one that is empty and has a hostile name."""
     for name in ("trouser", "sandal"):
         (tmp_path / "data" / name).mkdir(parents=True)
         shutil.copy(demo.images / f"{name}.png", tmp_path / "data" / name)
-    (tmp_path / "data" / "sandal" / "empty.png").write_bytes(b"")
-    outcome = validate(call, demo, "--data", tmp_path / "data", "--json")
+    (tmp_path / "data" / "sandal" / "\x1b[2Jempty.png").touch()
+    return tmp_path / "data"
+
+
+def test_images_that_cannot_be_read_are_counted_and_named(call, demo, damaged, tmp_path):
+    outcome = validate(call, demo, "--data", damaged, "--report", tmp_path / "x.html")
     assert outcome.status == 0, outcome.err
-    assert json.loads(outcome.out)["images"] == 2
+    assert "cannot be read: sandal/\\x1b[2Jempty.png: the file is empty (0 bytes).\n" in outcome.out
+    assert "\x1b" not in outcome.out
+    assert "Images left out" in (tmp_path / "x.html").read_text()
+
+
+@pytest.mark.parametrize(("budget", "status"), [("99", 0), ("0.01", 1)])
+def test_a_budget_is_judged_on_the_images_that_can_be_read_and_says_so(budget, status, call, demo, damaged):
+    outcome = validate(call, demo, "--data", damaged, "--max-drop", budget, "--json")
+    report = json.loads(outcome.out)
+    assert outcome.status == status, outcome.err
+    assert (report["images"], report["unreadable"]) == (2, 1)
+    assert report["unreadable_images"][0]["reason"] == "the file is empty (0 bytes)."
+    assert report["verdict"].endswith("1 of 3 images cannot be read; this is about the rest.")
+
+
+def test_changed_images_have_their_place_in_the_data_set(call, demo, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(demo.checkpoint, "pt") as content:
+        weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (it is no dictionary)
+        weights["classifier.weight"] = weights["classifier.weight"].flip(0)  # most images change their class
+        save_file(weights, tmp_path / "other.safetensors", metadata=content.metadata())
+    arguments = ["--data", demo.test, "--limit", "20", "--reference", tmp_path / "other.safetensors", "--json"]
+    engine = json.loads(validate(call, demo, *arguments).out)["engines"][0]
+    assert engine["changed_images"] > 10
+    assert all(image["file"] == f"test.npz[{image['index']}]" for image in engine["changed"])
+    assert max(image["index"] for image in engine["changed"]) > 20
 
 
 REFUSED = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from ran_deploy.report import (
     BundleSummary,
     EngineReport,
     Provenance,
+    UnreadableImage,
     ValidationReport,
     engine_report,
     validation_report,
@@ -54,7 +55,7 @@ def engines(compared) -> tuple[EngineReport, ...]:
             backend="openvino",
             comparison=compared(0.05),
             self_test=proof,
-            device="Intel Xeon Platinum 8488C",
+            device={"OpenVINO": "2026.4.0", "platform": "Linux x86_64", "CPU": "Intel Xeon Platinum 8488C"},
             files=files,
             **common,
         ),
@@ -65,7 +66,12 @@ def engines(compared) -> tuple[EngineReport, ...]:
 
 @pytest.fixture(scope="session")
 def report_of() -> Callable[..., ValidationReport]:
-    def make(*engines: EngineReport, max_drop_pp: float | None = 1.0, name: str = "sorter") -> ValidationReport:
+    def make(
+        *engines: EngineReport,
+        max_drop_pp: float | None = 1.0,
+        name: str = "sorter",
+        unreadable: Sequence[UnreadableImage] = (),
+    ) -> ValidationReport:
         return validation_report(
             engines,
             bundle=BundleSummary(name=name, sha256="5e" * 32, architecture="Attention-56", num_classes=10),
@@ -79,6 +85,7 @@ def report_of() -> Callable[..., ValidationReport]:
                 tools={"ran-deploy": "0.1.0", "openvino": "2026.4.0", "onnxruntime": "1.32.0"},
             ),
             max_drop_pp=max_drop_pp,
+            unreadable=unreadable,
             created="2026-01-31T12:00:00Z",
         )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ran_deploy.errors import ConfigError
-from ran_deploy.report import engine_report
+from ran_deploy.report import UnreadableImage, engine_report
 from ran_deploy.verification import SelfTestResult, self_test
 
 
@@ -32,6 +32,16 @@ def test_it_passes_only_if_every_measured_engine_does(engines, report_of):
     report = report_of(openvino, onnxruntime)
     assert not report.passed
     assert report.verdict.startswith("onnxruntime: top-1 drop is")
+
+
+def test_unreadable_images_change_no_figure_and_the_verdict_says_so(engines, report_of):
+    unreadable = [UnreadableImage(file=f"{i}.png", reason="the file is empty (0 bytes).") for i in range(13)]
+    without, report = report_of(engines[0]), report_of(engines[0], unreadable=unreadable)
+    assert (report.passed, report.images, report.engines) == (without.passed, 2000, without.engines)
+    assert (without.unreadable, without.unreadable_images) == (0, ())
+    assert (report.unreadable, report.unreadable_images) == (13, tuple(unreadable[:10]))
+    sentence = " 13 of 2,013 images cannot be read; this is about the rest."
+    assert report.verdict == without.verdict + sentence
 
 
 def test_an_estimate_decides_only_where_nothing_was_measured(compared, engines, report_of):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ran_deploy.errors import OutputError
-from ran_deploy.report import engine_report, render_html, write_html
+from ran_deploy.report import UnreadableImage, engine_report, render_html, write_html
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 HOSTILE = "<script>alert('x')</script>\"&{{ 7 * 7 }}$\\frac"
@@ -134,7 +134,7 @@ def hostile_html(compared, report_of) -> str:
         backend="openvino",
         precision="int8",
         comparison=comparison,
-        device=HOSTILE,
+        device={HOSTILE: HOSTILE},
         class_names=names,
         files=files,
     )
@@ -191,7 +191,42 @@ def test_an_engine_equal_to_its_reference_has_a_page(compared, report_of):
     engine = engine_report(backend="onnxruntime", precision="fp32", comparison=compared(0.0), max_drop_pp=1.0)
     page = Page(render_html(report_of(engine)))
     assert "100.00 %" in page.text
-    assert "What changed" not in page.text
+    assert "Nothing: all 2,000 images keep the class of the reference." in page.text
+    assert page.count("svg") == 1  # the drop; an empty matrix of changes is left out
+
+
+def test_a_chart_that_shows_no_more_than_the_table_is_left_out(report_of, engines):
+    few = replace(engines[0], flips=engines[0].flips[:10])
+    page = Page(render_html(report_of(few)))
+    assert page.count("svg") == 1
+    assert all(name in page.text for flip in few.flips for name in (flip.reference, flip.engine))
+
+
+def test_the_images_shown_are_called_what_they_are(engines, report_of):
+    shown = engines[1]
+    text = Page(render_html(report_of(shown))).text
+    assert f"The 12 of {shown.changed_images} where the reference preferred its own class" in text
+    one = replace(shown, changed=shown.changed[:1], flips=shown.flips[:1], changed_images=1)
+    text = Page(render_html(report_of(one))).text
+    assert "1 of 2,000 images gets another class" in text
+    assert "Changed image " in text
+    assert "preferred" not in text
+
+
+def test_images_that_cannot_be_read_are_named_with_the_reason(engines, report_of):
+    unreadable = [UnreadableImage(file=f"{HOSTILE}{i}.png", reason="the file is empty (0 bytes).") for i in range(37)]
+    html = render_html(report_of(engines[0], unreadable=unreadable))
+    page = Page(html)
+    assert "37 images of 2,037 cannot be read, of which these are the first 10." in page.text
+    assert page.text.count("the file is empty (0 bytes).") == page.text.count(HOSTILE) == 10
+    assert "<script" not in html
+    assert "left out" not in Page(render_html(report_of(engines[0]))).text
+
+
+def test_what_an_engine_ran_with_is_said_of_measured_engines_only(page, report):
+    for engine in report.engines:
+        assert (f"{engine.backend} ran with" in page.text) == bool(engine.device)
+    assert "platform Linux x86_64, CPU Intel Xeon Platinum 8488C" in page.text
 
 
 def test_many_classes_show_the_dozen_most_concerned(report_of, engines):

@@ -1,0 +1,90 @@
+"""The images engines are validated on: each tried beforehand, so that a broken file costs one image and not the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ran_deploy.datasets import Dataset, image_digest, refuse_overlap, select_indices
+from ran_deploy.errors import DatasetError, InputError
+from ran_deploy.preprocessing import Preprocessing, prepare
+from ran_deploy.report.schema import UnreadableImage
+
+__all__ = ["ValidationImages", "read_images"]
+
+BATCH = 32  # images in memory at a time; engines split it as their profile demands
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationImages:
+    """The images of a data set that can be used: `indices` are their positions in it. `unreadable` are the others."""
+
+    dataset: Dataset
+    recipe: Preprocessing
+    indices: tuple[int, ...]
+    unreadable: tuple[UnreadableImage, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labelled(self) -> bool:
+        return self.dataset.label(self.indices[0]) is not None
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield prepared images, uint8 (N, H, W, 3), with their labels: the same batches on every call."""
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(self), BATCH):
+                chosen = self.indices[start : start + BATCH]
+                images = np.stack(list(pool.map(self._prepared, chosen)))
+                labels = [self.dataset.label(index) for index in chosen]
+                yield images, np.array(labels) if self.labelled else None
+
+    def _prepared(self, index: int) -> np.ndarray:
+        return prepare(self.dataset.image(index), self.recipe)
+
+
+def read_images(
+    dataset: Dataset,
+    recipe: Preprocessing,
+    *,
+    limit: int | None = None,
+    calibrated: Collection[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ValidationImages:
+    """Read and prepare every image once, or `limit` of them that are balanced over classes.
+
+    `calibrated` are the digests of the images an engine was calibrated with; `progress` hears the images done, of all.
+    Raises: DatasetError if one of those is among the images, or if none can be read.
+    """
+    indices = sorted(select_indices(dataset, limit or len(dataset)))
+    found: dict[int, str] = {}
+    unreadable: list[UnreadableImage] = []
+    with ThreadPoolExecutor() as pool:
+        for done, tried in enumerate(pool.map(lambda index: _tried(dataset, index, recipe), indices), 1):
+            progress(done, len(indices))
+            if isinstance(tried, UnreadableImage):
+                unreadable.append(tried)
+            else:
+                found[indices[done - 1]] = tried
+    if not found:
+        first = unreadable[0]
+        raise DatasetError(
+            f"No image of {dataset.name} can be read; give other --data. The first is {first.file}: {first.reason}"
+        )
+    refuse_overlap(calibrated, found, dataset)
+    return ValidationImages(dataset=dataset, recipe=recipe, indices=tuple(found), unreadable=tuple(unreadable))
+
+
+def _tried(dataset: Dataset, index: int, recipe: Preprocessing) -> str | UnreadableImage:
+    """Return the digest of an image that can be read and prepared; of any other, why not."""
+    try:
+        image = dataset.image(index)
+        prepare(image, recipe)
+    except InputError as exc:
+        origin = dataset.origin(index)
+        return UnreadableImage(file=origin, reason=str(exc).rpartition(f"{origin}: ")[2])  # it may begin with the path
+    return image_digest(image)

@@ -1,0 +1,100 @@
+"""From what was measured of a bundle's engines to the report on it, and to the images that report shows."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ran_deploy.bundle import Bundle
+from ran_deploy.manifest import Manifest
+from ran_deploy.preprocessing import describe
+from ran_deploy.report.building import engine_report, validation_report
+from ran_deploy.report.schema import BundleSummary, EngineReport, Provenance, ValidationReport
+from ran_deploy.runtime.backends import fingerprint
+from ran_deploy.verification.comparison import Comparison
+from ran_deploy.verification.golden import SelfTestResult
+from ran_deploy.workflows.validation_images import ValidationImages
+
+__all__ = ["Measured", "report_on", "shown_images"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was found out about one backend. Without a self-test it did not run here: its graph was emulated.
+
+    Disagreements have their index in the data set.
+    """
+
+    backend: str
+    self_test: SelfTestResult | None
+    comparison: Comparison | None
+
+
+def report_on(
+    bundle: Bundle,
+    measured: Sequence[Measured],
+    *,
+    images: ValidationImages | None,
+    reference: str | None,
+    max_drop_pp: float | None,
+) -> ValidationReport:
+    """Judge each backend and join them; `reference` is the name of what they were compared with on `images`."""
+    manifest = bundle.manifest
+    return validation_report(
+        [_engine(manifest, found, images, max_drop_pp) for found in measured],
+        bundle=BundleSummary(
+            name=manifest.name,
+            sha256=bundle.digest,
+            architecture=manifest.architecture,
+            num_classes=manifest.num_classes,
+        ),
+        provenance=_provenance(manifest, images, reference),
+        max_drop_pp=max_drop_pp,
+        unreadable=images.unreadable if images else (),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def shown_images(images: ValidationImages | None, measured: Sequence[Measured]) -> dict[int, np.ndarray]:
+    """Return the images that the report shows, uint8 RGB by index in the data set."""
+    indices = {index for found in measured for index in _disagreeing(found)}
+    return {index: images.dataset.image(index) for index in sorted(indices)} if images else {}
+
+
+def _engine(
+    manifest: Manifest, found: Measured, images: ValidationImages | None, max_drop_pp: float | None
+) -> EngineReport:
+    ran_here = found.self_test is not None
+    return engine_report(
+        backend=found.backend,
+        precision=manifest.precision.value,
+        comparison=found.comparison,
+        self_test=found.self_test,
+        max_drop_pp=max_drop_pp,
+        device=fingerprint(found.backend) if ran_here else {},
+        estimate=not ran_here,
+        class_names=manifest.labels,
+        files={index: images.dataset.origin(index) for index in _disagreeing(found)} if images else {},
+    )
+
+
+def _disagreeing(found: Measured) -> list[int]:
+    return [d.index for d in found.comparison.disagreements] if found.comparison else []
+
+
+def _provenance(manifest: Manifest, images: ValidationImages | None, reference: str | None) -> Provenance:
+    calibration = manifest.calibration
+    return Provenance(
+        reference=reference,
+        checkpoint=f"{manifest.checkpoint.file_name} ({manifest.checkpoint.layout} layout)",
+        checkpoint_sha256=manifest.checkpoint.sha256,
+        preprocessing=f"{describe(manifest.preprocessing)} (from {manifest.preprocessing_source})",
+        calibration=f"{calibration.method} on {calibration.images} images of {calibration.dataset}"
+        if calibration
+        else None,
+        data=f"{images.dataset.name} ({images.dataset.kind})" if images else None,
+        tools=manifest.tools,
+    )
