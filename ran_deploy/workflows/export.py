@@ -17,7 +17,7 @@ from ran_deploy.calibration import CalibrationMethod, table_to_json
 from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.datasets import Dataset, Split, open_dataset
 from ran_deploy.errors import ConfigError
-from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
+from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest
 from ran_deploy.models import LoadedCheckpoint, load_checkpoint
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, describe, prepare
