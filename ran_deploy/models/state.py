@@ -142,18 +142,21 @@ def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
 
 
 def _refused_torch(path: Path, exc: Exception) -> CheckpointError:
-    kind, advice = file_kind(path), "Save model.state_dict() with torch.save and export that."
+    kind, advice = file_kind(path), "save model.state_dict() with torch.save and export that."
     if kind not in (TORCH_SAVE, PICKLE):
         return CheckpointError(
-            f"Checkpoint {path} is {kind.what}; expected a file of torch.save or safetensors. {kind.advice or advice}"
+            f"Checkpoint {path} is {kind.what}; expected a file of torch.save or safetensors. "
+            + (kind.advice or advice.capitalize())
         )
     if isinstance(exc, pickle.UnpicklingError):
         return CheckpointError(
             f"Checkpoint {path} was refused: {_refused(str(exc))}, and loading it could run code. Expected tensors "
-            f"alone. {advice}"
+            f"alone: {advice}"
         )
-    cut = isinstance(exc, EOFError) or "unexpected EOF" in str(exc)
-    cause = "its end is missing" if cut else f"{type(exc).__name__}: {_one_line(exc)}"
+    if isinstance(exc, EOFError) or "unexpected EOF" in str(exc):
+        cause = "its end is missing"
+    else:  # a KeyError or IndexError of the unpickler says nothing to a user
+        cause = _one_line(exc) if isinstance(exc, RuntimeError) else "it holds no whole pickle"
     return CheckpointError(
         f"Checkpoint {path} is cut short or damaged ({path.stat().st_size} bytes; {cause}). Copy or save it again."
     )
