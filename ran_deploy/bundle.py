@@ -141,18 +141,18 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     parent = path.resolve().parent
     if not parent.is_dir():
         raise OutputError(f"Cannot write {path}: folder {parent} does not exist. Create it first.")
-    _clear_leftovers(path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} already exists and bundles never change; choose another name or add --overwrite.")
-    if path.exists() and not _is_bundle(path):
-        raise OutputError(f"{path} is no bundle and is not replaced; choose another name for the bundle.")
     probe = _partial(path)
     try:
+        _clear_leftovers(path)
         # Asking for permission is not enough: a read-only or virtual file system grants it and then refuses.
         probe.mkdir()
         probe.rmdir()
     except OSError as exc:
         raise OutputError(f"Cannot write {path} ({exc.strerror or exc}). Choose another place.") from exc
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} already exists and bundles never change; choose another name or add --overwrite.")
+    if path.exists() and not _is_bundle(path):
+        raise OutputError(f"{path} is no bundle and is not replaced; choose another name for the bundle.")
 
 
 def write_bundle(
