@@ -21,6 +21,7 @@ from ran_deploy.commands.common import (
     run_command,
     verbose_option,
 )
+from ran_deploy.commands.native_lines import move_python_stderr, sum_up_native_lines
 from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
 
@@ -73,6 +74,7 @@ def infer(
         loaded = load(bundle, backend, cache_dir=cache_dir, threads=threads, require_signature=require_signature)
         predictor = stack.enter_context(loaded)
         stop = stack.enter_context(_stop_on_interrupt())
+        stack.enter_context(sum_up_native_lines())
         stack.callback(counter.clear)
         done, failed = _write_results(predictor, sources, sink, stop, counter, batch=batch, top_k=top_k)
     summary = f"{done} images, {failed} failed" if failed else f"{done} images"
@@ -177,4 +179,5 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 
 
 def main() -> None:
+    move_python_stderr()
     run_command(infer)
