@@ -11,13 +11,13 @@ import hashlib
 import os
 import shutil
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from ran_deploy.errors import BundleError, OutputError
+from ran_deploy.file_kind import BUNDLE, PICKLE, SAFETENSORS, TORCH_SAVE, file_kind
 from ran_deploy.manifest import FileRecord, Manifest, manifest_from_json, manifest_to_json
 from ran_deploy.signature import read_verifier
 
@@ -26,6 +26,7 @@ __all__ = ["Bundle", "check_output", "open_bundle", "sha256_of", "write_bundle"]
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MANIFEST_SIGNATURE = "manifest.sig"
+CHECKPOINTS = (TORCH_SAVE, PICKLE, SAFETENSORS)
 
 
 def sha256_of(data: bytes) -> str:
@@ -96,8 +97,8 @@ def open_bundle(path: str | Path, *, require_signature: str | Path | None = None
     path = Path(path)
     if not path.exists():
         raise BundleError(f"Bundle {path} does not exist; make one with ran-export.")
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise BundleError(f"{path} is no bundle: neither a folder nor a zip file. Make one with ran-export.")
+    if path.is_file():
+        _check_kind(path)
     files: _Files = _Folder(path) if path.is_dir() else _Zip(path)
     data = _read(files, MANIFEST, path)
     if require_signature is not None:  # before the manifest is parsed: until then it is a stranger's
@@ -106,7 +107,7 @@ def open_bundle(path: str | Path, *, require_signature: str | Path | None = None
     if _read(files, MANIFEST_DIGEST, path).decode("ascii", "replace").strip() != digest:
         manifest_from_json(data, f"Bundle {path}")  # a clearer message, if it is no manifest at all
         raise BundleError(
-            f"Bundle {path}: {MANIFEST} was changed after export (its sha256 differs from {MANIFEST_DIGEST}). "
+            f"Bundle {path}: {MANIFEST} and {MANIFEST_DIGEST} do not agree, so one of them was changed after export. "
             f"Do not use it: copy or export the bundle again."
         )
     manifest = manifest_from_json(data, f"Bundle {path}")
@@ -114,6 +115,18 @@ def open_bundle(path: str | Path, *, require_signature: str | Path | None = None
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise BundleError(f"Bundle {path}: its manifest names {name!r}, outside the bundle. Do not use it.")
     return Bundle(path, files, manifest, digest)
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse a file that is no zip of a bundle. Raises: BundleError, which says what it is."""
+    try:
+        kind = file_kind(path)
+    except OSError as exc:
+        raise BundleError(f"Bundle {path} cannot be read ({exc.strerror}). Check its permissions.") from exc
+    if kind == BUNDLE:
+        return
+    advice = "Make a bundle of it with ran-export." if kind in CHECKPOINTS else kind.advice
+    raise BundleError(f"{path} is no bundle: it is {kind.what}. {advice or 'Make one with ran-export.'}")
 
 
 def _check_signature(files: _Files, manifest: bytes, public_key: Path, path: Path) -> None:
@@ -132,8 +145,11 @@ def _read(files: _Files, name: str, path: Path, *, missing: str = "") -> bytes:
     except (FileNotFoundError, NotADirectoryError, KeyError) as exc:
         incomplete = f"Bundle {path} is incomplete: {name} is missing. Copy or export it again."
         raise BundleError(missing or incomplete) from exc
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as exc:
-        raise BundleError(f"Bundle {path}: {name} cannot be read ({exc}). Copy or export it again.") from exc
+    except MemoryError:
+        raise
+    except Exception as exc:  # on damaged entries zipfile raises EOFError, UnicodeDecodeError, zlib.error and more
+        cause = str(exc) or "its end is missing"
+        raise BundleError(f"Bundle {path}: {name} cannot be read ({cause}). Copy or export it again.") from exc
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

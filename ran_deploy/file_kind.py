@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PICKLE", "SAFETENSORS", "TORCH_SAVE", "FileKind", "file_kind"]
+__all__ = ["BUNDLE", "PICKLE", "SAFETENSORS", "TORCH_SAVE", "FileKind", "file_kind"]
 
 HEAD_BYTES = 4096
 SHOWN_CHARACTERS = 40  # of a text or a title
@@ -24,6 +24,7 @@ class FileKind:
 TORCH_SAVE = FileKind("a file of torch.save")
 PICKLE = FileKind("a pickle of Python objects")
 SAFETENSORS = FileKind("a safetensors file")
+BUNDLE = FileKind("a bundle of ran-export")
 
 # The first bytes of what is found under a checkpoint's or a bundle's name.
 SIGNATURES = {
@@ -65,7 +66,7 @@ def _zip_kind(path: Path, size: int) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError):
+    except Exception:  # on a damaged table of contents zipfile raises more than BadZipFile
         what = f"a ZIP archive cut short or damaged ({size} bytes, without the table of contents that ends one)"
         return FileKind(what, "Copy or save it again.")
     ends = {name.rpartition("/")[2] for name in names}
@@ -73,8 +74,8 @@ def _zip_kind(path: Path, size: int) -> FileKind:
         return FileKind("a TorchScript archive of torch.jit.save")
     if "data.pkl" in ends:
         return TORCH_SAVE
-    if {"manifest.json", "manifest.sha256"} <= set(names):
-        return FileKind("a bundle of ran-export")
+    if "manifest.json" in names:
+        return BUNDLE
     more = ", ..." if len(names) > 2 else ""
     listed = ", ".join(map(_shown, names[:2])) + more or "nothing"
     return FileKind(f"a ZIP archive that holds {listed}", "Unpack it first.")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -104,7 +106,7 @@ def test_a_flipped_bit_in_the_manifest_is_refused(bundle_path, position, mask):
 
 def test_a_flipped_bit_in_the_manifest_digest_is_refused(bundle_path):
     flip(bundle_path, "manifest.sha256", 3)
-    with pytest.raises(BundleError, match=r"manifest\.json was changed"):
+    with pytest.raises(BundleError, match=r"manifest\.json and manifest\.sha256 do not agree"):
         open_bundle(bundle_path)
 
 
@@ -124,12 +126,43 @@ def test_a_newer_schema_asks_for_an_upgrade(tmp_path):
         open_bundle(path)
 
 
-def test_a_truncated_zip_is_refused(tmp_path):
+@pytest.mark.parametrize("kept", [100, -1000, -1])
+def test_a_truncated_zip_is_said_to_be_cut(tmp_path, kept):
     path = tmp_path / "sorter.ran.zip"
     write_bundle(path, manifest(), FILES, pack=True)
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(BundleError, match="no bundle"):
+    path.write_bytes(path.read_bytes()[:kept])
+    size = path.stat().st_size
+    with pytest.raises(BundleError, match=rf"no bundle: .*cut short or damaged \({size} bytes, .*\. Copy .* again\.$"):
         open_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"it is empty \(0 bytes\)\. Copy"),
+        (b"<html><title>Sign in</title>", "it is a web page titled 'Sign in'"),
+        (pickle.dumps({}), r"it is a pickle of Python objects\. Make a bundle of it with ran-export\."),
+        (b"notes", r"it is text that begins with 'notes'\. Make one with ran-export\."),
+    ],
+    ids=["empty", "page", "checkpoint", "text"],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, content, message):
+    path = tmp_path / "sorter.ran.zip"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(path)
+
+
+def test_no_damage_of_a_zip_escapes_as_another_error(tmp_path, rng):
+    path = tmp_path / "sorter.ran.zip"
+    write_bundle(path, manifest(), FILES, pack=True)
+    content = path.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content))] = rng.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(BundleError):  # some bytes of a zip mean nothing
+            open_bundle(path).verify()
 
 
 def test_names_outside_the_bundle_are_refused(tmp_path):
