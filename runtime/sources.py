@@ -74,7 +74,8 @@ def expand_inputs(inputs: Sequence[str], stdin: TextIO | None = None) -> Iterato
     a .npy or .npz file (uint8, one image or a batch); or "-", files named on `stdin`, one a line, read as they come.
     Files of a folder or pattern come in natural order, frame2 before frame10. A file that is missing or damaged is a
     source that fails when it is loaded.
-    Raises: ConfigError, before anything is loaded, for no input, an empty folder, or a pattern that nothing matches.
+    Raises: ConfigError, before anything is loaded, for no input, an empty folder, or a pattern that nothing matches;
+    for a list on `stdin` that names nothing, when it ends.
     """
     if not inputs:
         raise ConfigError("No inputs: give files, folders, patterns, or - for a list on stdin.")
@@ -112,9 +113,16 @@ def _natural_key(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _listed_sources(stdin: TextIO) -> Iterator[Source]:
+    """Yield what the lines name. Raises: ConfigError for a list that ends without a name, or is separated by NUL."""
+    is_empty = True
     for line in stdin:
+        if "\0" in line:
+            raise ConfigError("The list on stdin is separated by NUL; expected one file a line (find without -print0).")
         if name := line.rstrip("\r\n"):
+            is_empty = False
             yield from _file_sources(name)
+    if is_empty:
+        raise ConfigError("The list on stdin names no files; expected one a line.")
 
 
 def _file_sources(name: str) -> Iterator[Source]:

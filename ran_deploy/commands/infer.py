@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import sys
 import threading
@@ -67,6 +68,8 @@ def infer(
     from ran_deploy.runtime.sources import expand_inputs
     from ran_deploy.workflows.load import load
 
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # the names of files need not be UTF-8
     sources = expand_inputs(inputs, sys.stdin)
     counter = Counter(quiet=output is None and sys.stdout.isatty())  # the table itself shows how far it is
     with contextlib.ExitStack() as stack:

@@ -95,6 +95,26 @@ def test_a_list_of_files_comes_from_standard_input(script, demo, mixed):
     assert labels == ["Ankle boot", "Trouser"]
 
 
+@pytest.mark.parametrize(("listed", "words"), [("", "names no files"), ("a.png\0b.png\0", "separated by NUL")])
+def test_a_list_that_names_nothing_is_refused_like_an_empty_folder(script, demo, tmp_path, listed, words):
+    output = tmp_path / "results.jsonl"
+    done = script("ran-infer", demo.bundle, "-", "--output", output, "--cache-dir", demo.cache, input=listed)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ran-infer: The list on stdin ")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_listed_name_need_not_be_utf_8(script, demo, tmp_path):
+    (tmp_path / "list").write_bytes(b"caf\xe9.png\n")
+    with (tmp_path / "list").open() as listed:
+        env = {"PYTHONIOENCODING": "utf-8:strict"}
+        done = script("ran-infer", demo.bundle, "-", "--cache-dir", demo.cache, stdin=listed, env=env)
+    assert done.returncode == 1
+    assert r"error: caf\udce9.png: cannot be read (No such file" in done.stdout
+
+
 REFUSED = {
     "empty folder": (["{}/empty"], "holds no image"),
     "nothing matches": (["{}/*.jpg"], "Nothing matches"),

@@ -77,6 +77,15 @@ def test_files_listed_on_stdin_are_read_as_they_come(tmp_path):
         expand_inputs(["-"])
 
 
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [("", "names no files"), ("\n\r\n", "names no files"), ("a.png\0b.png\0", "separated by NUL")],
+)
+def test_a_list_on_stdin_that_names_nothing_is_a_mistake(listed, message):
+    with pytest.raises(ConfigError, match=message):
+        list(expand_inputs(["-"], io.StringIO(listed)))
+
+
 @pytest.mark.parametrize("shape", [(5, 4, 6, 3), (5, 4, 6), (4, 6, 3)])
 @pytest.mark.parametrize("kind", ["npy", "npz", "unnamed npz"])
 def test_arrays_give_their_images(tmp_path, shape, kind):
