@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ran_deploy.backends import BACKENDS
-from ran_deploy.errors import ConfigError, RanDeployError
+from ran_deploy.errors import RanDeployError
 
 __all__ = [
     "INTERRUPTED",
@@ -158,19 +158,3 @@ def write_json(value: Any) -> None:
     import msgspec
 
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Return class names: a JSON list, or one a line. Raises: ConfigError."""
-    import json
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"Cannot read labels from {path} ({exc}); expected one class name a line.") from exc
-    if text.lstrip().startswith("["):
-        try:
-            return tuple(str(label) for label in json.loads(text))
-        except json.JSONDecodeError as exc:
-            raise ConfigError(f"{path} begins like a JSON list but is none ({exc}).") from exc
-    return tuple(line.strip() for line in text.splitlines() if line.strip())

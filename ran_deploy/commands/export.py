@@ -13,11 +13,11 @@ from ran_deploy.commands.common import (
     Triple,
     backend_option,
     cache_dir_option,
-    read_labels,
     run_command,
     verbose_option,
     write_json,
 )
+from ran_deploy.commands.labels import read_labels
 from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
 from ran_deploy.precision import Precision
@@ -56,7 +56,7 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option("--interpolation", type=choices(Interpolation), help="How pixels are interpolated on resizing.")
 @click.option("--antialias/--no-antialias", default=None, help="Smooth when shrinking, as torchvision and Pillow do.")
 @click.option("--channel-order", type=choices(ChannelOrder), help="What the network was trained with.")
-@click.option("--labels", type=click.Path(path_type=Path), help="Class names: one a line, or a JSON list.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names: one a line, or JSON.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Build the network with this; its code is executed.")
 @click.option("--golden", metavar="PATH|synthetic", help="Self-test inputs.  [default: calibration images]")
 @click.option("--pack", is_flag=True, help="Write one file, NAME.ran.zip.")
