@@ -21,6 +21,9 @@ from ran_deploy.preprocessing import Preprocessing
 
 __all__ = ["LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]
 
+# Each of the zoo shares 8 % or more of its keys with its layout's typical network, a ResNet or BERT under 1 %.
+FOREIGN_OVERLAP = 0.03
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedCheckpoint:
@@ -140,6 +143,12 @@ def _recognise(state: State, path: Path) -> tuple[str, Reading]:
         if reading is not None and not differences:
             return name, reading
         candidates.append((len(differences), name, differences))
+    if max(_overlap(differences, shapes) for _, _, differences in candidates) < FOREIGN_OVERLAP:
+        keys = ", ".join(list(shapes)[:4]) + (f" and {len(shapes) - 4} more" if len(shapes) > 4 else "")
+        raise CheckpointError(
+            f"Checkpoint {path} ({len(shapes)} tensors) resembles no known layout ({', '.join(LAYOUTS)}): its keys are "
+            f"{keys}. Give --model package.module:factory, which builds the network."
+        )
     _, closest, differences = min(candidates)
     raise CheckpointError(
         f"Checkpoint {path} ({len(shapes)} tensors) has no known layout. Closest is {closest!r}: "
@@ -183,6 +192,13 @@ def _differences(reading: Reading, shapes: Shapes) -> list[str]:
         if key in shapes and shapes[key] != shape
     ]
     return missing + unexpected + reshaped
+
+
+def _overlap(differences: Sequence[str], shapes: Shapes) -> float:
+    """Return which part of all keys, of the checkpoint and of the layout, both have."""
+    missing, unexpected = (sum(line.startswith(kind) for line in differences) for kind in ("missing", "unexpected"))
+    weights = sum(map(_is_weight, shapes))
+    return (weights - unexpected) / (weights + missing)
 
 
 def _summary(differences: Sequence[str], most: int = 3) -> str:

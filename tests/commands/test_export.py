@@ -46,9 +46,9 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(kind, call, demo, tmp_p
     assert not (tmp_path / "x.ran").exists()
 
 
-def test_an_unknown_layout_is_refused_naming_the_closest(call, tiny, tmp_path):
+def test_an_unknown_layout_is_refused_with_some_of_its_keys(call, tiny, tmp_path):
     outcome = call("ran-export", tiny.checkpoint, *PRECISION, "-o", tmp_path / "x.ran")
-    outcome.assert_refused("no known layout", "Closest is", "--model")
+    outcome.assert_refused("no known layout", "0.weight, 0.bias", "--model")
 
 
 BAD_OPTIONS = {

@@ -186,9 +186,41 @@ def test_an_unknown_layout_names_the_closest_with_missing_and_unexpected_keys(ne
     assert "--model" in message
 
 
-def test_a_resnet_is_not_mistaken_for_a_ran(tmp_path):
-    state = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 10)).state_dict()
-    with pytest.raises(CheckpointError, match="no known layout"):
+def resnet18() -> dict[str, torch.Tensor]:
+    """Return a state dict with the keys of torchvision's ResNet-18, in small."""
+    state = {"conv1.weight": torch.zeros(8, 3, 7, 7), "fc.weight": torch.zeros(10, 8), "fc.bias": torch.zeros(10)}
+    blocks = [f"layer{stage}.{block}." for stage in range(1, 5) for block in range(2)]
+    for prefix in ("", *blocks):
+        for number in (1, 2) if prefix else (1,):
+            state[f"{prefix}conv{number}.weight"] = torch.zeros(8, 3, 7, 7)
+            state |= {f"{prefix}bn{number}.{key}": value for key, value in nn.BatchNorm2d(8).state_dict().items()}
+    return state
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        resnet18(),
+        {f"bert.encoder.layer.{i}.output.dense.weight": torch.zeros(4, 4) for i in range(12)},
+        {"conv1.weight": torch.zeros(6, 3, 5, 5), "fc.weight": torch.zeros(10, 6), "fc.bias": torch.zeros(10)},
+    ],
+    ids=["resnet", "bert", "three tensors"],
+)
+def test_a_foreign_network_resembles_no_known_layout(tmp_path, state):
+    with pytest.raises(CheckpointError, match="resembles no known layout") as caught:
+        load_checkpoint(saved(tmp_path / "net.pth", state))
+    message = str(caught.value)
+    assert ", ".join(list(state)[:3]) in message
+    assert "--model package.module:factory" in message
+    assert "Closest" not in message
+
+
+@pytest.mark.parametrize("name", ["compact-attention", "attention-92", "cifar-attention-452"])
+def test_a_ran_of_any_depth_resembles_its_layout_without_its_stem(tmp_path, name):
+    with torch.device("meta"):
+        keys = build_network(ARCHITECTURES[name].design, 5).state_dict()
+    state = {key: torch.zeros(1) for key in keys if not key.startswith("stem") and key != "_extra_state"}
+    with pytest.raises(CheckpointError, match="Closest is 'ran-deploy'"):
         load_checkpoint(saved(tmp_path / "net.pth", state))
 
 
