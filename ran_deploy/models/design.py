@@ -82,8 +82,8 @@ class Stage:
 class Design:
     """A whole network. p, t and r are the paper's: units before and after, in the trunk, between pools of the mask.
 
-    `after` replaces p behind the module where an implementation keeps it at one. `last_map` is the (height, width) of
-    the last feature map, which Tail.FLATTEN fixes; None elsewhere.
+    `after` replaces p behind the module where an implementation keeps it at one, `unpooled_units` the 2 r units of a
+    mask of depth 0. `last_map` is the (height, width) of the last feature map where Tail.FLATTEN fixes it, else None.
 
     Source: Wang et al. 2017, arXiv:1704.06904, section 3.1 (p, t, r) and table 2.
     """
@@ -102,6 +102,7 @@ class Design:
     t: int = 2
     r: int = 1
     after: int | None = None
+    unpooled_units: int | None = None
 
     def __post_init__(self) -> None:
         multiple = WIDTH_MULTIPLE[self.unit]
@@ -110,6 +111,8 @@ class Design:
             raise ConfigError(f"Stage width {odd[0]}: {self.unit.value} units need a multiple of {multiple}.")
         if min(self.p, self.t, self.r, self.units_after) < 1:
             raise ConfigError(f"p = {self.p}, t = {self.t}, r = {self.r}: each must be at least 1.")
+        if self.unpooled_units is not None and self.unpooled_units < 1:
+            raise ConfigError(f"A mask of {self.unpooled_units} units; it needs at least 1.")
         if (self.last_map is None) == (self.tail is Tail.FLATTEN):
             raise ConfigError("The size of the last map is for nets that flatten it, and they need it.")
 
@@ -117,6 +120,10 @@ class Design:
     def units_after(self) -> int:
         """Units between an attention module's product and the next module."""
         return self.p if self.after is None else self.after
+
+    def bottom_units(self, stage: Stage) -> int:
+        """Units at the lowest resolution of a mask in `stage`."""
+        return 2 * self.r if stage.mask_depth or self.unpooled_units is None else self.unpooled_units
 
     @property
     def trunk_depth(self) -> int:
@@ -130,6 +137,11 @@ class Design:
         """How many pixels of the image make one position of the last map, along a side."""
         return STEM_REDUCTION[self.stem] * math.prod(stage.stride for stage in self.stages)
 
+    @property
+    def smallest_side(self) -> int:
+        """The smallest height and width at which every pool sees something."""
+        return next(side for side in range(1, 4096) if self._last_side(side))
+
     def check_input_size(self, height: int, width: int) -> None:
         """Raise ConfigError for a size the network cannot take.
 
@@ -137,10 +149,9 @@ class Design:
         """
         for side in (height, width):
             if self._last_side(side) is None:
-                smallest = next(n for n in range(side + 1, 4096) if self._last_side(n))
                 raise ConfigError(
                     f"Input size {height}x{width} is too small: a max pool of this network would see nothing. "
-                    f"The smallest side it takes is {smallest}."
+                    f"The smallest side it takes is {self.smallest_side}."
                 )
         found = (self._last_side(height), self._last_side(width))
         if self.last_map is not None and found != self.last_map:
@@ -151,15 +162,11 @@ class Design:
 
     def _last_side(self, side: int) -> int | None:
         """Return a side of the last map, None if a pool on the way would see nothing."""
-        pool = POOLED_SIDE[self.pooling]
-        side = STEM_SIDE[self.stem](side, pool)
+        side = STEM_SIDE[self.stem](side, POOLED_SIDE[self.pooling])
         for stage in self.stages:
-            side = _strided(side, stage.stride)
-            level = side
-            for _ in range(stage.mask_depth if stage.modules else 0):
-                if level < 1 or (self.pooling is Pooling.CEIL and level < 2):
-                    return None
-                level = pool(level)
+            side = strided_side(side, stage.stride)
+            if stage.modules and mask_sides(self.pooling, side, stage.mask_depth) is None:
+                return None
         return side if side >= 1 else None
 
 
@@ -176,8 +183,19 @@ def design_from_json(data: bytes) -> Design:
         raise CheckpointError(f"The network design stored in the checkpoint cannot be read ({exc}).") from exc
 
 
-def _strided(side: int, stride: int) -> int:
+def strided_side(side: int, stride: int) -> int:
+    """Return a side after a convolution of that stride whose padding keeps the size at stride 1."""
     return -(-side // stride)
+
+
+def mask_sides(pooling: Pooling, side: int, depth: int) -> list[int] | None:
+    """Return a side at each level of a mask, None if one of its pools would see nothing."""
+    sides = [side]
+    for _ in range(depth):
+        if sides[-1] < 1 or (pooling is Pooling.CEIL and sides[-1] < 2):
+            return None
+        sides.append(POOLED_SIDE[pooling](sides[-1]))
+    return sides
 
 
 POOLED_SIDE: dict[Pooling, Callable[[int], int]] = {
@@ -185,11 +203,18 @@ POOLED_SIDE: dict[Pooling, Callable[[int], int]] = {
     Pooling.PADDED: lambda n: (n - 1) // 2 + 1,
 }
 STEM_SIDE: dict[Stem, Callable[[int, Callable[[int], int]], int]] = {
-    Stem.CONV7_POOL3: lambda n, pool: pool(_strided(n, 2)),
-    Stem.CONV7: lambda n, pool: _strided(n, 2),
+    Stem.CONV7_POOL3: lambda n, pool: pool(strided_side(n, 2)),
+    Stem.CONV7: lambda n, pool: strided_side(n, 2),
     Stem.CONV5_POOL2: lambda n, pool: n // 2,
-    Stem.CONV5_STRIDE2: lambda n, pool: _strided(n, 2),
+    Stem.CONV5_STRIDE2: lambda n, pool: strided_side(n, 2),
     Stem.CONV3: lambda n, pool: n,
+}
+STEM_CONVS = {  # kernel, stride
+    Stem.CONV7_POOL3: (7, 2),
+    Stem.CONV7: (7, 2),
+    Stem.CONV5_POOL2: (5, 1),
+    Stem.CONV5_STRIDE2: (5, 2),
+    Stem.CONV3: (3, 1),
 }
 STEM_REDUCTION = {Stem.CONV7_POOL3: 4, Stem.CONV7: 2, Stem.CONV5_POOL2: 2, Stem.CONV5_STRIDE2: 2, Stem.CONV3: 1}
 # A bottleneck's middle is a quarter of the width; ResNeXt's is half of it in 32 groups; Inception splits it in fours.

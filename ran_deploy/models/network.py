@@ -21,6 +21,7 @@ from ran_deploy.models.attention import (
     units,
 )
 from ran_deploy.models.design import (
+    STEM_CONVS,
     Attention,
     Design,
     Learning,
@@ -122,15 +123,6 @@ def build_stem(design: Design) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-STEM_CONVS = {  # kernel, stride
-    Stem.CONV7_POOL3: (7, 2),
-    Stem.CONV7: (7, 2),
-    Stem.CONV5_POOL2: (5, 1),
-    Stem.CONV5_STRIDE2: (5, 2),
-    Stem.CONV3: (3, 1),
-}
-
-
 def build_stage(design: Design, stage: Stage, in_channels: int) -> nn.Sequential:
     """Return the entry unit, the attention modules and the closing units of one stage."""
     unit = UNITS[design.unit]
@@ -145,7 +137,7 @@ def build_module(design: Design, stage: Stage) -> AttentionModule:
     mask = MASKS[design.join](
         pool=POOLS[design.pooling]() if stage.mask_depth else None,
         down=[units(design.r, channels, unit) for _ in range(levels)],
-        bottom=units(2 * design.r, channels, unit),
+        bottom=units(design.bottom_units(stage), channels, unit),
         skip=[unit(channels, channels, 1) for _ in range(levels)],
         up=[units(design.r, channels, unit) for _ in range(levels)],
         head=MaskHead(channels, ATTENTIONS[design.attention](), activated=design.unit is Unit.RESNEXT),

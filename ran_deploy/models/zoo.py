@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from dataclasses import dataclass, replace
 
-from ran_deploy.models.design import Design, Stage, Stem, Tail, Unit
+from ran_deploy.errors import ConfigError
+from ran_deploy.models.design import Attention, Design, Learning, Stage, Stem, Tail, Unit
+
+__all__ = ["ARCHITECTURES", "Architecture", "architecture_named", "cifar", "compact", "imagenet", "name_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,26 @@ def cifar(modules: int, p: int = 1, t: int = 2, r: int = 1) -> Architecture:
     )
 
 
+def with_attention(architecture: Architecture, attention: Attention) -> Architecture:
+    """Return the net with another mask activation: f2 or f3 of section 3.2, compared in table 1."""
+    return _variant(architecture, "1", replace(architecture.design, attention=attention))
+
+
+def naive(architecture: Architecture) -> Architecture:
+    """Return the net with M T in place of (1 + M) T, compared in table 3."""
+    return _variant(architecture, "3", replace(architecture.design, learning=Learning.NAIVE))
+
+
+def local(architecture: Architecture) -> Architecture:
+    """Return the net whose masks are three units that never pool (section 4.1), compared in table 4."""
+    stages = tuple(replace(stage, mask_depth=0) for stage in architecture.design.stages)
+    return _variant(architecture, "4", replace(architecture.design, stages=stages, unpooled_units=3))
+
+
+def _variant(architecture: Architecture, table: str, design: Design) -> Architecture:
+    return replace(architecture, design=design, source=f"arXiv:1704.06904, table {table}; widths ours")
+
+
 def compact() -> Architecture:
     """Return our smallest RAN: one module in each of three stages, at a quarter of the CIFAR nets' resolution."""
     return Architecture(
@@ -97,14 +121,33 @@ ARCHITECTURES = {
     "cifar-attention-164": cifar(4),
     "cifar-attention-236": cifar(6),
     "cifar-attention-452": cifar(6, p=2, t=4, r=3),
+    "cifar-attention-56-channel": with_attention(cifar(1), Attention.CHANNEL),
+    "cifar-attention-56-spatial": with_attention(cifar(1), Attention.SPATIAL),
+    "cifar-attention-56-local": local(cifar(1)),
+    "cifar-attention-56-naive": naive(cifar(1)),
+    "cifar-attention-92-naive": naive(cifar(2)),
+    "cifar-attention-128-naive": naive(cifar(3)),
+    "cifar-attention-164-naive": naive(cifar(4)),
     "compact-attention": compact(),
 }
 
 
+def architecture_named(name: str) -> Architecture:
+    """Return the zoo's network of that name. Raises: ConfigError, which names those nearest."""
+    if name not in ARCHITECTURES:
+        close = difflib.get_close_matches(name.lower(), ARCHITECTURES, n=3)
+        meant = f"did you mean {', '.join(close)}? " if close else ""
+        raise ConfigError(f"There is no architecture {name!r}; {meant}ran-export --list shows all.")
+    return ARCHITECTURES[name]
+
+
 def name_of(design: Design) -> str:
-    """Return the zoo's name of `design`, or one made of its depth where the zoo has none."""
+    """Return the zoo's name of `design`, or one made of its depth and choices where the zoo has none."""
     named = (name for name, architecture in ARCHITECTURES.items() if architecture.design == design)
-    return next(named, f"{FAMILY_NAMES[design.unit]}-{design.trunk_depth}")
+    made_up = [FAMILY_NAMES[design.unit], str(design.trunk_depth)]
+    made_up += [design.attention.value] if design.attention is not Attention.MIXED else []
+    made_up += [design.learning.value] if design.learning is not Learning.RESIDUAL else []
+    return next(named, "-".join(made_up))
 
 
 FAMILY_NAMES = {
