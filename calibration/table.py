@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ran_deploy.calibration.observers import CalibrationMethod
+from ran_deploy.counts import counted
 from ran_deploy.errors import CalibrationError
 
 __all__ = ["CalibrationTable", "data_digest", "table_from_json", "table_to_json"]
@@ -41,7 +42,7 @@ class CalibrationTable:
             )
         if data_sha256 != self.data_sha256:
             raise CalibrationError(
-                f"The calibration table was made with other images ({self.images} images, sha256 "
+                f"The calibration table was made with other images ({counted(self.images, 'image')}, sha256 "
                 f"{self.data_sha256[:12]}..., these have {data_sha256[:12]}...). Give those images, or calibrate again."
             )
 

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ran_deploy.counts import counted
 from ran_deploy.errors import BackendUnavailableError, InputError
 from ran_deploy.image_headers import JPEG_START, PNG_SIGNATURE, read_jpeg, read_png
 
@@ -68,7 +69,9 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
             raise InputError(f"{name}: has more than {MAX_PIXELS} pixels. Shrink or cut the image.") from exc
         image = None
     if image is None:
-        raise InputError(f"{name}: not an image that OpenCV can decode, or damaged ({len(data)} bytes, {_kind(data)}).")
+        raise InputError(
+            f"{name}: not an image that OpenCV can decode, or damaged ({counted(len(data), 'byte')}, {_kind(data)})."
+        )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError, InputError, ShapeError
 from ran_deploy.runtime.sources import Source
 
@@ -214,7 +215,9 @@ class _Work:
     def infer_images(self, images: list[np.ndarray]) -> np.ndarray:
         logits = self.infer(np.stack(images))
         if len(logits) != len(images):
-            raise ShapeError(f"The engine gave {len(logits)} rows of logits for {len(images)} images.")
+            raise ShapeError(
+                f"The engine gave {counted(len(logits), 'row')} of logits for {counted(len(images), 'image')}."
+            )
         return logits
 
     def close(self, puller: threading.Thread, batcher: threading.Thread) -> None:

@@ -24,6 +24,7 @@ from ran_deploy.commands.common import (
 )
 from ran_deploy.commands.native_lines import move_python_stderr, sum_up_native_lines
 from ran_deploy.commands.progress import Counter
+from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def infer(
         stack.enter_context(sum_up_native_lines())
         stack.callback(counter.clear)
         done, failed = _write_results(predictor, sources, sink, stop, counter, batch=batch, top_k=top_k)
-    summary = f"{done} images, {failed} failed" if failed else f"{done} images"
+    summary = counted(done, "image") + (f", {failed:,} failed" if failed else "")
     where = f", results in {output}" if output else ""
     click.echo(f"{summary} ({predictor.backend}){where}", err=True)
     if stop.is_set():

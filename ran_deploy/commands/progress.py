@@ -7,6 +7,8 @@ import time
 
 import click
 
+from ran_deploy.counts import counted
+
 __all__ = ["Counter"]
 
 INTERVAL_S = 0.1
@@ -27,8 +29,8 @@ class Counter:
             return
         self._due = time.monotonic() + INTERVAL_S
         self._dirty = True
-        of = "" if total is None else f" of {total}"
-        click.echo(f"{CLEAR_LINE}  {done}{of} images", nl=False, err=True)
+        shown = counted(done, "image") if total is None else f"{done:,} of {counted(total, 'image')}"
+        click.echo(f"{CLEAR_LINE}  {shown}", nl=False, err=True)
 
     def line(self, text: str, *, err: bool = True) -> None:
         """Print a line of its own."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from ran_deploy.counts import counted
 from ran_deploy.datasets.dataset import Dataset
 from ran_deploy.errors import DatasetError
 
@@ -27,7 +28,8 @@ def refuse_overlap(calibration_digests: Collection[str], found: Mapping[int, str
     known = frozenset(calibration_digests)
     shared = [index for index, value in found.items() if value in known]
     if shared:
+        were = "was" if len(shared) == 1 else "were"
         raise DatasetError(
-            f"{len(shared)} of {len(found)} images of {dataset.name} were used for calibration, the first is "
-            f"{dataset.origin(shared[0])}: the accuracy would flatter. Validate with other images."
+            f"{len(shared):,} of {counted(len(found), 'image')} of {dataset.name} {were} used for calibration, the "
+            f"first is {dataset.origin(shared[0])}: the accuracy would flatter. Validate with other images."
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 
 __all__ = ["PairedOutcome", "Verdict", "images_needed", "judge", "mcnemar_p", "tango_interval"]
@@ -74,7 +75,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
         reason = f"it is at the budget of {max_drop_pp:g}, and no number of images proves it is within"
     else:
         reason = (
-            f"it is within the budget of {max_drop_pp:g} but {outcome.images:,} images cannot prove it; "
+            f"it is within the budget of {max_drop_pp:g} but {counted(outcome.images, 'image')} cannot prove it; "
             f"about {_rounded_up(needed):,} would, if it stays the same"
         )
     return Verdict(passed=False, max_drop_pp=max_drop_pp, images_needed=needed, text=f"{measured}: {reason}.")
