@@ -88,7 +88,8 @@ def _open(root: Path, name: str, splits: list[Path]) -> FolderDataset | None:
     by_class = {folder.name: _images_below(folder) for folder in _subfolders(root)}
     if any(by_class.values()):
         classes = sorted({folder.name for split in splits for folder in _subfolders(split)})
-        labelled = [(file, classes.index(name)) for name in sorted(by_class) for file in by_class[name]]
+        numbers = {name: number for number, name in enumerate(classes)}
+        labelled = [(file, numbers[name]) for name in sorted(by_class) for file in by_class[name]]
         files, labels = zip(*labelled, strict=True)
         return FolderDataset(name=name, root=root, files=files, labels=labels, classes=tuple(classes))
     flat = tuple(sorted(file for file in root.iterdir() if _is_image(file.name)))
@@ -100,8 +101,29 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    paths = (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(path for path in paths if _is_image(path.name))
+    """Return the images of one class, in folders of any depth: each folder once, and none that holds the class.
+
+    Links are followed, and may lead in circles. Raises: OSError for a folder that cannot be read.
+    """
+    walked = {_identity(parent) for parent in folder.resolve().parents}
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        if (identity := _identity(Path(parent))) in walked:
+            folders.clear()
+            continue
+        walked.add(identity)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if _is_image(name)]
+    return sorted(found)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_image(name: str) -> bool:

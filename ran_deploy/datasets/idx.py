@@ -67,18 +67,25 @@ def _open(images_file: Path) -> ArrayDataset:
     images = read_idx(images_file)
     if images.ndim != 3:
         raise DatasetError(f"{images_file} has shape {images.shape}; images (N, H, W) are needed.")
-    labels_file = images_file.with_name(images_file.name.replace("-images", "-labels").replace("idx3", "idx1"))
+    labels_file = _labels_file(images_file)
     known = _recognised(images)
     return ArrayDataset(
         name=known.name if known else images_file.name,
         kind="IDX",
         images=images,
-        labels=read_idx(labels_file) if labels_file.is_file() else None,
+        labels=read_idx(labels_file) if labels_file else None,
         origins=((images_file.name, len(images)),),
         classes=known.classes if known else None,
         # Padded from 28 x 28 to the 32 x 32 that networks for small images take.
         defaults=Preprocessing(crop=(32, 32), mean=(known.mean,) * 3, std=(known.std,) * 3) if known else None,
     )
+
+
+def _labels_file(images_file: Path) -> Path | None:
+    """Return the file with the labels; of the two, one may be gzipped and the other not."""
+    plain = images_file.name.replace("-images", "-labels").replace("idx3", "idx1").removesuffix(".gz")
+    files = (images_file.with_name(name) for name in (plain, f"{plain}.gz"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _recognised(images: np.ndarray) -> _Known | None:

@@ -26,8 +26,12 @@ def find_npz(path: Path, split: Split) -> ArrayDataset | None:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in ("images", "labels", "classes") if key in archive}
             found = ", ".join(archive.files) or "nothing"
+    except TypeError as exc:  # one array alone, which has nothing to close
+        raise DatasetError(f"{path} is no .npz but a single array. Write it with numpy.savez.") from exc
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as exc:
         raise DatasetError(f"{path} cannot be read as .npz ({exc}). Write it with numpy.savez.") from exc
+    except MemoryError as exc:  # a header of 80 bytes can announce any size
+        raise DatasetError(f"{path} holds more than memory does ({exc}). Cut it into several files.") from exc
     if "images" not in arrays:
         raise DatasetError(f"{path} holds {found}; an array named 'images' is needed, and 'labels' beside it.")
     images, classes = arrays["images"], arrays.get("classes")

@@ -87,3 +87,42 @@ def test_a_damaged_image_is_an_error_of_that_image_alone(tmp_path):
     dataset.image(0)
     with pytest.raises(InputError, match=r"b\.png"):
         dataset.image(1)
+
+
+def test_links_that_lead_in_circles_give_each_image_once_and_no_other_class(tmp_path):
+    write_image(tmp_path / "cat" / "1.png")
+    write_image(tmp_path / "dog" / "2.png")
+    (tmp_path / "cat" / "itself").symlink_to(tmp_path / "cat")
+    (tmp_path / "cat" / "up").symlink_to(tmp_path)
+    dataset = open_dataset(tmp_path, Split.TEST)
+    assert [dataset.origin(i) for i in range(len(dataset))] == ["cat/1.png", "dog/2.png"]
+
+
+def test_a_linked_class_folder_is_followed_and_hidden_folders_are_not(tmp_path):
+    write_image(tmp_path / "elsewhere" / "1.png")
+    write_image(tmp_path / "data" / "dog" / ".cache" / "2.png")
+    (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere")
+    dataset = open_dataset(tmp_path / "data", Split.TEST)
+    assert [dataset.origin(i) for i in range(len(dataset))] == ["cat/1.png"]
+    assert dataset.classes == ("cat", "dog")
+
+
+def test_an_empty_class_folder_is_a_class_without_images(tmp_path):
+    write_image(tmp_path / "dog" / "1.png")
+    (tmp_path / "cat").mkdir()
+    dataset = open_dataset(tmp_path, Split.TEST)
+    assert (len(dataset), dataset.classes, dataset.label(0)) == (1, ("cat", "dog"), 1)
+
+
+def test_class_folders_that_are_all_empty_are_no_data_set(tmp_path):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DatasetError, match="no known data set"):
+        open_dataset(tmp_path, Split.TEST)
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link"])
+def test_what_is_called_an_image_but_is_none_is_an_error_of_that_image_alone(tmp_path, kind):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "b.png").mkdir() if kind == "folder" else (tmp_path / "b.png").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"b\.png: cannot be read"):
+        open_dataset(tmp_path, Split.TEST).image(1)

@@ -56,6 +56,22 @@ def test_a_damaged_idx_file_is_an_error(tmp_path, damage):
         open_dataset(tmp_path, Split.TEST)
 
 
+def test_a_gzip_file_cut_short_is_an_error(tmp_path):
+    path = tmp_path / "t10k-images-idx3-ubyte.gz"
+    write_idx(path, noise(3, 40, 50))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DatasetError, match=r"Cannot read .*t10k-images.*Fetch the file again"):
+        open_dataset(tmp_path, Split.TEST)
+
+
+@pytest.mark.parametrize(("images", "labels"), [(".gz", ""), ("", ".gz")])
+def test_labels_are_found_if_only_one_of_the_two_files_is_gzipped(tmp_path, images, labels):
+    write_idx(tmp_path / f"t10k-images-idx3-ubyte{images}", noise(2, 4, 5))
+    write_idx(tmp_path / f"t10k-labels-idx1-ubyte{labels}", np.uint8([4, 7]))
+    dataset = open_dataset(tmp_path, Split.TEST)
+    assert [dataset.label(i) for i in range(2)] == [4, 7]
+
+
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason=f"Fashion-MNIST is not at {FASHION_MNIST}")
 def test_fashion_mnist_is_recognised_by_its_pixels():
     images = read_idx(FASHION_MNIST / "t10k-images-idx3-ubyte.gz")
