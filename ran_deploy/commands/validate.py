@@ -17,6 +17,7 @@ from ran_deploy.commands.common import (
     write_json,
 )
 from ran_deploy.commands.progress import Counter
+from ran_deploy.counts import counted
 
 if TYPE_CHECKING:
     from ran_deploy.report.schema import EngineReport, ValidationReport
@@ -91,6 +92,7 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
         write_report(validation.report, report_path, validation.images)
     if as_json:
         write_json(validation.report)
+        print_warnings(validation.report, err=True)
     else:
         print_report(validation.report)
         if report_path is not None:
@@ -99,14 +101,20 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
 
 
 def print_report(report: ValidationReport) -> None:
-    """Print a paragraph for each engine, then what could not be read, the verdict last."""
+    """Print a paragraph for each engine, then what could not be read, warnings and verdict last."""
     for engine in report.engines:
         print_engine(engine)
     for image in report.unreadable_images:
         click.echo(f"cannot be read: {printable(f'{image.file}: {image.reason}')}")
     if more := report.unreadable - len(report.unreadable_images):
         click.echo(f"cannot be read: {more:,} more")
+    print_warnings(report, err=False)
     click.echo(report.verdict)
+
+
+def print_warnings(report: ValidationReport, *, err: bool) -> None:
+    for warning in report.warnings:
+        click.echo(f"WARNING: {warning}", err=err)
 
 
 def print_engine(engine: EngineReport) -> None:
@@ -116,9 +124,9 @@ def print_engine(engine: EngineReport) -> None:
     if engine.top1_engine is not None and engine.drop_ci95_pp is not None:
         low, high = engine.drop_ci95_pp
         click.echo(
-            f"  top-1   {engine.top1_engine:.2f} % of {engine.images} images, reference {engine.top1_reference:.2f} %: "
-            f"drop {engine.drop_pp:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
-            f"(McNemar p {engine.mcnemar_p:.2g})"
+            f"  top-1   {engine.top1_engine:.2f} % of {counted(engine.images, 'image')}, "
+            f"reference {engine.top1_reference:.2f} %: drop {engine.drop_pp:+.2f} points, "
+            f"95 % interval {low:+.2f} to {high:+.2f} (McNemar p {engine.mcnemar_p:.2g})"
         )
         click.echo(f"  top-5   {engine.top5_engine:.2f} %, reference {engine.top5_reference:.2f} %")
     if engine.logits is not None:

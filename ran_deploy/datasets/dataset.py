@@ -8,10 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
-from ran_deploy.errors import DatasetError
+from ran_deploy.counts import counted
+from ran_deploy.errors import DatasetError, InputError
 from ran_deploy.preprocessing import Preprocessing
 
-__all__ = ["ArrayDataset", "Dataset", "Split"]
+__all__ = ["ArrayDataset", "Dataset", "Split", "unreadable"]
 
 
 class Split(str, Enum):
@@ -71,14 +72,14 @@ class ArrayDataset:
                 f"{self.name} ({self.kind}) holds images of type {self.images.dtype} and shape {shape}; "
                 "uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3) is needed."
             )
-        if len(self.images) == 0:
-            raise DatasetError(f"{self.name} ({self.kind}) holds no images.")
+        if self.images.size == 0:
+            raise DatasetError(f"{self.name} ({self.kind}) holds no images: its shape is {shape}.")
         if self.labels is not None and (
             self.labels.shape != (len(self.images),) or self.labels.dtype.kind not in "iu" or self.labels.min() < 0
         ):
             raise DatasetError(
                 f"{self.name} ({self.kind}) has labels of type {self.labels.dtype} and shape {self.labels.shape} for "
-                f"{len(self.images)} images; one class index, 0 or more, for each is needed."
+                f"{counted(len(self.images), 'image')}; one class index, 0 or more, for each is needed."
             )
 
     def __len__(self) -> int:
@@ -97,3 +98,9 @@ class ArrayDataset:
                 return f"{file_name}[{index}]"
             index -= count
         raise IndexError(index)
+
+
+def unreadable(dataset: Dataset, index: int, error: InputError) -> tuple[str, str]:
+    """Return the origin of an image that raised `error`, and why: without the path that the message may begin with."""
+    origin = dataset.origin(index)
+    return origin, str(error).rpartition(f"{origin}: ")[2]

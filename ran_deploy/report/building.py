@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 from ran_deploy.report.schema import (
     BundleSummary,
@@ -53,6 +54,7 @@ def engine_report(
         passed=proven and (verdict is None or verdict.passed),
         verdict=_verdict_text(verdict, comparison, self_test),
         images=comparison.images if comparison else 0,
+        warning=_warning(comparison),
         images_needed=verdict.images_needed if verdict else None,
         self_test=self_test,
     )
@@ -93,6 +95,7 @@ def validation_report(
         precision=first.precision,
         estimate=first.estimate,
         verdict=_joint_verdict(decisive, len(engines), len(unreadable)),
+        warnings=tuple(dict.fromkeys(engine.warning for engine in engines if engine.warning)),
         max_drop_pp=max_drop_pp,
         bundle=bundle,
         engines=tuple(engines),
@@ -106,7 +109,7 @@ def _joint_verdict(decisive: EngineReport, engines: int, unreadable: int) -> str
     if not unreadable:
         return text
     total = decisive.images + unreadable
-    return f"{text} {unreadable:,} of {total:,} images cannot be read; this is about the rest."
+    return f"{text} {unreadable:,} of {counted(total, 'image')} cannot be read; this is about the rest."
 
 
 def _lower_first(sentence: str) -> str:
@@ -118,7 +121,24 @@ def _verdict(comparison: Comparison | None, max_drop_pp: float | None) -> Verdic
         return None
     if comparison is None or comparison.accuracy is None:
         raise ConfigError("An accuracy budget (--max-drop) needs labelled images: give them with --data.")
-    return judge(comparison.accuracy.outcome, max_drop_pp)
+    verdict = judge(comparison.accuracy.outcome, max_drop_pp)
+    if not comparison.accuracy.reference_guesses:
+        return verdict
+    text = f"The budget of {max_drop_pp:g} cannot be judged: the reference itself does little better than guessing."
+    return replace(verdict, passed=False, images_needed=None, text=text)
+
+
+def _warning(comparison: Comparison | None) -> str | None:
+    """Return what is to be said where wrong labels or pre-processing would make any engine look as good as another."""
+    accuracy = comparison.accuracy if comparison else None
+    if comparison is None or accuracy is None or not accuracy.reference_guesses:
+        return None
+    return (
+        f"The reference itself is right on {accuracy.top1_reference:.2f} % of {counted(comparison.images, 'image')}, "
+        f"where guessing among {accuracy.classes:,} classes gives {100 / accuracy.classes:.2f} %: labels or "
+        "pre-processing do not fit the network, and the drop means nothing. Check the names and order of the classes, "
+        "the recipe the bundle was exported with (--mean, --std, --resize, --channel-order) and --reference."
+    )
 
 
 def _verdict_text(verdict: Verdict | None, comparison: Comparison | None, self_test: SelfTestResult | None) -> str:
@@ -135,7 +155,9 @@ def _verdict_text(verdict: Verdict | None, comparison: Comparison | None, self_t
             f"(--max-drop)."
         )
     if comparison is not None:
-        return f"{comparison.agreement:.2f} % of {comparison.images:,} images keep their class; there are no labels."
+        keep = "keeps its class" if comparison.images == 1 else "keep their class"
+        images = counted(comparison.images, "image")
+        return f"{comparison.agreement:.2f} % of {images} {keep}; there are no labels."
     return f"The {self_test.summary}." if self_test else ""
 
 

@@ -73,7 +73,8 @@ class EngineReport:
     `estimate` says that another engine emulated this one's graph: its accuracy here is expected, not measured.
     `device` is what it ran on and with, by readable name (version, platform, GPU, ...): empty for an estimate.
     `changed` are the `changed_images` that are furthest from the reference, at most a few; `flips` come most frequent
-    first. `passed` is the verdict's where there is a budget, else the self-test's.
+    first. `passed` is the verdict's where there is a budget, else the self-test's. `warning` says why the figures may
+    mean nothing.
     """
 
     backend: str
@@ -83,6 +84,7 @@ class EngineReport:
     passed: bool
     verdict: str
     images: int
+    warning: str | None = None
     top1_reference: float | None = None
     top1_engine: float | None = None
     top5_reference: float | None = None
@@ -106,7 +108,8 @@ class Provenance:
     """Where everything came from.
 
     `reference` is None where engines only reproduced golden logits. `calibration` is a sentence; `tools` maps the
-    packages that made the bundle to their versions.
+    packages that made the bundle to their versions. `labels` says how the images' labels became the bundle's classes,
+    where that was not by name.
     """
 
     reference: str | None
@@ -115,6 +118,7 @@ class Provenance:
     preprocessing: str
     calibration: str | None
     data: str | None
+    labels: str | None = None
     tools: Mapping[str, str]
 
 
@@ -123,7 +127,8 @@ class ValidationReport:
     """The whole report. Figures at the top are those of the first engine that was measured, not estimated.
 
     `passed` is true only if every measured engine passed. It and all figures are about `images`; another `unreadable`
-    ones of the data set could not be used, of which `unreadable_images` are the first few.
+    ones of the data set could not be used, of which `unreadable_images` are the first few. `warnings` are to be read
+    before any figure.
     """
 
     images: int
@@ -139,6 +144,7 @@ class ValidationReport:
     precision: str
     estimate: bool
     verdict: str
+    warnings: tuple[str, ...]
     max_drop_pp: float | None
     bundle: BundleSummary
     engines: tuple[EngineReport, ...]

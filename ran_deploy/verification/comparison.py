@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ran_deploy.counts import counted
 from ran_deploy.errors import CheckpointError, DatasetError, SelfTestError, ShapeError
+from ran_deploy.verification.chance import near_chance
 from ran_deploy.verification.metrics import ErrorSums, LogitErrors, agreeing, error_sums, logit_errors, top_k_correct
 from ran_deploy.verification.statistics import PairedOutcome
 
@@ -19,13 +21,18 @@ Infer = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Accuracies in percent, over labelled images; `outcome` pairs them image by image."""
+    """Accuracies in percent, over labelled images; `outcome` pairs them image by image.
+
+    `reference_guesses` says that even the reference, of so many `classes`, is hardly better than chance.
+    """
 
     top1_reference: float
     top1_engine: float
     top5_reference: float
     top5_engine: float
     outcome: PairedOutcome
+    classes: int
+    reference_guesses: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +111,8 @@ def compare(
 def _check_logits(expected: np.ndarray, found: np.ndarray, images: int, start: int) -> None:
     if expected.ndim != 2 or len(expected) != images or expected.shape != found.shape:
         raise ShapeError(
-            f"For {images} images the reference returns logits of shape {expected.shape}, the engine {found.shape}. "
-            f"They are not of one network: give the checkpoint the bundle was exported from."
+            f"For {counted(images, 'image')} the reference returns logits of shape {expected.shape}, "
+            f"the engine {found.shape}. They are not of one network: give the checkpoint the bundle was exported from."
         )
     for logits, error, who in ((expected, CheckpointError, "reference"), (found, SelfTestError, "engine")):
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
@@ -120,7 +127,7 @@ class _Tally:
     """What is remembered from batch to batch."""
 
     def __init__(self, worst: int) -> None:
-        self.images = 0
+        self.images = self.classes = 0
         self.worst = worst
         self.labelled: bool | None = None
         self.errors = ErrorSums()
@@ -131,7 +138,8 @@ class _Tally:
         self.confusion: Counter[tuple[int, int]] = Counter()
 
     def add(self, expected: np.ndarray, found: np.ndarray, labels: np.ndarray | None) -> None:
-        self._check_labels(labels, len(expected), expected.shape[1])
+        self.classes = expected.shape[1]
+        self._check_labels(labels, len(expected), self.classes)
         self.errors += error_sums(expected, found)
         before, after = expected.argmax(axis=1), found.argmax(axis=1)
         differ = np.flatnonzero(~agreeing(expected, found))
@@ -152,7 +160,9 @@ class _Tally:
         if labels is None:
             return
         if labels.shape != (images,):
-            raise DatasetError(f"{images} images come with labels of shape {labels.shape}; expected ({images},).")
+            raise DatasetError(
+                f"Labels of shape {labels.shape} come with {counted(images, 'image')}; expected ({images},)."
+            )
         if labels.min() < 0 or labels.max() >= classes:
             bad = int(labels.max() if labels.max() >= classes else labels.min())
             raise DatasetError(
@@ -193,6 +203,8 @@ class _Tally:
             top5_reference=percent("top5_reference"),
             top5_engine=percent("top5_engine"),
             outcome=PairedOutcome(images=self.images, lost=self.correct["lost"], gained=self.correct["gained"]),
+            classes=self.classes,
+            reference_guesses=near_chance(self.correct["top1_reference"], self.images, self.classes),
         )
 
 

@@ -15,6 +15,7 @@ from ran_deploy.bundle import Bundle, check_output, open_bundle, write_bundle
 from ran_deploy.cache import default_cache_dir
 from ran_deploy.calibration import CalibrationMethod, table_to_json
 from ran_deploy.converters.graph import check, model_bytes
+from ran_deploy.counts import counted
 from ran_deploy.datasets import Dataset, Split, open_dataset
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest
@@ -132,7 +133,8 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
     checkpoint = load_checkpoint(config.checkpoint, model=config.model, input_size=config.input_size)
     report(
         f"checkpoint: {checkpoint.architecture}, {checkpoint.parameters / 1e6:.2f} M parameters, "
-        f"{checkpoint.num_classes} classes ({'; '.join([f'{checkpoint.layout} layout', *checkpoint.notes])})"
+        f"{counted(checkpoint.num_classes, 'class', 'classes')} "
+        f"({'; '.join([f'{checkpoint.layout} layout', *checkpoint.notes])})"
     )
     dataset = open_dataset(config.calibration_data, Split.TRAIN) if config.calibration_data else None
     labels = _labels(config.labels, checkpoint, dataset)
@@ -146,6 +148,8 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
     )
     report(f"pre-processing: {describe(recipe)} (from {recipe_source})")
     images = calibration_images(dataset, config.calibration_images, recipe) if dataset else None
+    if images is not None and images.left_out:
+        report(images.left_out)
     return _Source(checkpoint=checkpoint, recipe=recipe, recipe_source=recipe_source, labels=labels, images=images)
 
 
@@ -163,7 +167,7 @@ def _graphs(
     if config.precision is Precision.INT8:
         assert source.images is not None
         total = len(source.images.prepared)
-        report(f"calibrating on {total} images of {source.images.dataset}")
+        report(f"calibrating on {counted(total, 'image')} of {source.images.dataset}")
         result = quantized(
             reference, source.images, config.calibration_method, progress=lambda done: progress(done, total)
         )
@@ -214,6 +218,7 @@ def _manifest(config: ExportConfig, source: _Source) -> Manifest:
         tools=tool_versions(),
         files={},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        notes=(source.images.left_out,) if source.images is not None and source.images.left_out else (),
     )
 
 
@@ -237,7 +242,9 @@ def _labels(
 ) -> tuple[str, ...] | None:
     """Return the class names: those asked for, the checkpoint's, or the data set's where their number fits."""
     if asked is not None and len(asked) != checkpoint.num_classes:
-        raise ConfigError(f"--labels names {len(asked)} classes; the checkpoint has {checkpoint.num_classes}.")
+        raise ConfigError(
+            f"--labels names {counted(len(asked), 'class', 'classes')}; the checkpoint has {checkpoint.num_classes}."
+        )
     known = asked or checkpoint.labels
     if known is None and dataset is not None and dataset.classes and len(dataset.classes) == checkpoint.num_classes:
         return dataset.classes

@@ -12,7 +12,8 @@ from ran_deploy.bundle import sha256_of
 from ran_deploy.calibration import CalibrationMethod, CalibrationTable, collect_ranges, data_digest
 from ran_deploy.converters.graph import model_bytes
 from ran_deploy.converters.quantize import find_calibrated_tensors, insert_qdq, with_outputs
-from ran_deploy.datasets import Dataset, image_digest, select_indices
+from ran_deploy.counts import counted
+from ran_deploy.datasets import Dataset, image_digest, select_indices, unreadable
 from ran_deploy.errors import CalibrationError, InputError
 from ran_deploy.manifest import CalibrationRecord
 from ran_deploy.preprocessing import Preprocessing, prepare
@@ -24,11 +25,15 @@ __all__ = ["CalibrationImages", "Quantized", "calibration_images", "quantized"]
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationImages:
-    """What the ranges are measured on: prepared uint8 (N, H, W, 3), and the digests of the images they came from."""
+    """What the ranges are measured on: prepared uint8 (N, H, W, 3), and the digests of the images they came from.
+
+    `left_out` says how many images of those chosen could not be read, and why the first; None if all could.
+    """
 
     dataset: str
     prepared: np.ndarray
     digests: tuple[str, ...]
+    left_out: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +48,26 @@ class Quantized:
 def calibration_images(dataset: Dataset, count: int, recipe: Preprocessing) -> CalibrationImages:
     """Choose `count` images, balanced over classes, and prepare them. Raises: CalibrationError if none can be read."""
     prepared, digests = [], []
-    for index in select_indices(dataset, count):
+    broken: list[tuple[str, str]] = []
+    chosen = select_indices(dataset, count)
+    for index in chosen:
         try:
             image = dataset.image(index)
             prepared.append(prepare(image, recipe))
-        except InputError:
+        except InputError as exc:
+            broken.append(unreadable(dataset, index, exc))
             continue  # a broken file among thousands must not stop an export
         digests.append(image_digest(image))
     if not prepared:
         raise CalibrationError(f"No image of {dataset.name} can be read; give images to calibrate with.")
-    return CalibrationImages(dataset=dataset.name, prepared=np.stack(prepared), digests=tuple(digests))
+    left_out = None
+    if broken:
+        total = counted(len(chosen), "calibration image")
+        file, reason = broken[0]
+        left_out = f"left out {len(broken):,} of {total} that cannot be read; the first is {file!r}: {reason}"
+    return CalibrationImages(
+        dataset=dataset.name, prepared=np.stack(prepared), digests=tuple(digests), left_out=left_out
+    )
 
 
 def quantized(

@@ -12,7 +12,8 @@ import numpy as np
 
 from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle, open_bundle
-from ran_deploy.datasets import Split, open_dataset
+from ran_deploy.counts import counted
+from ran_deploy.datasets import Split, match_labels, open_dataset
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import Manifest
 from ran_deploy.report.schema import ValidationReport
@@ -121,7 +122,10 @@ def _read_images(config: ValidateConfig, manifest: Manifest, report: Report, pro
     dataset = open_dataset(config.data, Split.TEST)
     if config.max_drop_pp is not None and dataset.label(0) is None:
         raise ConfigError(f"--max-drop is judged on labelled images; {dataset.name} has no labels.")
-    report(f"reading {min(config.limit or len(dataset), len(dataset))} images of {dataset.name}")
+    dataset, labels = match_labels(dataset, manifest.labels, manifest.num_classes)
+    if labels:
+        report(f"labels: {labels}")
+    report(f"reading {counted(min(config.limit or len(dataset), len(dataset)), 'image')} of {dataset.name}")
     images = read_images(
         dataset,
         manifest.preprocessing,
@@ -130,8 +134,8 @@ def _read_images(config: ValidateConfig, manifest: Manifest, report: Report, pro
         progress=progress,
     )
     if images.unreadable:
-        report(f"{len(images.unreadable)} of them cannot be read and are left out")
-    return images
+        report(f"left out: {counted(len(images.unreadable), 'image')} that cannot be read")
+    return replace(images, labels=labels)
 
 
 @contextmanager
@@ -148,7 +152,7 @@ def _measured(
     bundle: Bundle, backend: str, reference: _Reference | None, cache_dir: Path | None, report: Report
 ) -> Measured:
     """Run an engine: the golden inputs and, with a reference, its images."""
-    report(f"{backend}: golden self-test" + (f", then {len(reference.images)} images" if reference else ""))
+    report(f"{backend}: golden self-test" + (f", then {counted(len(reference.images), 'image')}" if reference else ""))
     loaded = load_engine(bundle, backend, cache_dir=cache_dir)
     with loaded.predictor as predictor:
         return Measured(
@@ -160,7 +164,7 @@ def _measured(
 
 def _estimated(bundle: Bundle, backend: str, reference: _Reference, report: Report) -> Measured:
     """Evaluate the graph of a backend that cannot run here."""
-    report(f"{backend}: cannot run here, its graph is emulated on {len(reference.images)} images")
+    report(f"{backend}: cannot run here, its graph is emulated on {counted(len(reference.images), 'image')}")
     with emulated_dialect(bundle, BACKENDS[backend]) as infer:
         return Measured(backend=backend, self_test=None, comparison=reference.compare(infer))
 

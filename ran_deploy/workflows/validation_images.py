@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ran_deploy.datasets import Dataset, image_digest, refuse_overlap, select_indices
+from ran_deploy.datasets import Dataset, image_digest, refuse_overlap, select_indices, unreadable
 from ran_deploy.errors import DatasetError, InputError
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.report.schema import UnreadableImage
@@ -20,12 +20,16 @@ BATCH = 32  # images in memory at a time; engines split it as their profile dema
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationImages:
-    """The images of a data set that can be used: `indices` are their positions in it. `unreadable` are the others."""
+    """The images of a data set that can be used: `indices` are their positions in it, `unreadable` the others.
+
+    `labels` says how its labels became the bundle's classes, where that was not by name.
+    """
 
     dataset: Dataset
     recipe: Preprocessing
     indices: tuple[int, ...]
     unreadable: tuple[UnreadableImage, ...]
+    labels: str | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -44,7 +48,13 @@ class ValidationImages:
                 yield images, np.array(labels) if self.labelled else None
 
     def _prepared(self, index: int) -> np.ndarray:
-        return prepare(self.dataset.image(index), self.recipe)
+        try:
+            return prepare(self.dataset.image(index), self.recipe)
+        except InputError as exc:
+            raise DatasetError(
+                f"An image that could be read before cannot be any more: {exc} "
+                "Validate again when nothing changes the data."
+            ) from exc
 
 
 def read_images(
@@ -85,6 +95,6 @@ def _tried(dataset: Dataset, index: int, recipe: Preprocessing) -> str | Unreada
         image = dataset.image(index)
         prepare(image, recipe)
     except InputError as exc:
-        origin = dataset.origin(index)
-        return UnreadableImage(file=origin, reason=str(exc).rpartition(f"{origin}: ")[2])  # it may begin with the path
+        origin, reason = unreadable(dataset, index, exc)
+        return UnreadableImage(file=origin, reason=reason)
     return image_digest(image)

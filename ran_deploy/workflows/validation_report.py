@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ran_deploy.bundle import Bundle
+from ran_deploy.counts import counted
+from ran_deploy.errors import InputError
 from ran_deploy.manifest import Manifest
 from ran_deploy.preprocessing import describe
 from ran_deploy.report.building import engine_report, validation_report
@@ -59,9 +62,13 @@ def report_on(
 
 
 def shown_images(images: ValidationImages | None, measured: Sequence[Measured]) -> dict[int, np.ndarray]:
-    """Return the images that the report shows, uint8 RGB by index in the data set."""
-    indices = {index for found in measured for index in _disagreeing(found)}
-    return {index: images.dataset.image(index) for index in sorted(indices)} if images else {}
+    """Return the images that the report shows, uint8 RGB by index in the data set, without those lost meanwhile."""
+    shown = {}
+    for index in sorted({index for found in measured for index in _disagreeing(found)}) if images else ():
+        assert images is not None
+        with contextlib.suppress(InputError):  # the figures are done: a picture less must not lose them
+            shown[index] = images.dataset.image(index)
+    return shown
 
 
 def _engine(
@@ -92,9 +99,10 @@ def _provenance(manifest: Manifest, images: ValidationImages | None, reference: 
         checkpoint=f"{manifest.checkpoint.file_name} ({manifest.checkpoint.layout} layout)",
         checkpoint_sha256=manifest.checkpoint.sha256,
         preprocessing=f"{describe(manifest.preprocessing)} (from {manifest.preprocessing_source})",
-        calibration=f"{calibration.method} on {calibration.images} images of {calibration.dataset}"
+        calibration=f"{calibration.method} on {counted(calibration.images, 'image')} of {calibration.dataset}"
         if calibration
         else None,
         data=f"{images.dataset.name} ({images.dataset.kind})" if images else None,
+        labels=images.labels if images else None,
         tools=manifest.tools,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ran_deploy.bundle import open_bundle
 
@@ -145,15 +146,22 @@ def test_fp16_is_packed_with_synthetic_golden_inputs_and_needs_no_data(call, tin
 
 
 def test_int8_of_any_network_takes_golden_inputs_from_a_path(call, tiny, tmp_path, rng):
-    np.savez(tmp_path / "train.npz", images=rng.integers(0, 256, (40, 20, 28, 3), dtype=np.uint8))
+    (tmp_path / "train").mkdir()
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 256, (20, 28, 3), dtype=np.uint8)).save(tmp_path / "train" / f"{i}.png")
+    (tmp_path / "train" / "broken.png").touch()
     golden = rng.integers(0, 256, (5, 20, 28, 3), dtype=np.uint8)
     np.savez(tmp_path / "golden.npz", images=golden)
-    options = [*tiny.options, "--calibration-data", tmp_path / "train.npz", "--golden", tmp_path / "golden.npz"]
+    options = [*tiny.options, "--calibration-data", tmp_path / "train", "--golden", tmp_path / "golden.npz"]
     options += ["--backend", "onnxruntime", "--resize", "none"]
     outcome = call("ran-export", tiny.checkpoint, "-o", tmp_path / "tiny.ran", *options)
     assert outcome.status == 0, outcome.err
     bundle = open_bundle(tmp_path / "tiny.ran")
     assert bundle.manifest.golden.source == "images of golden.npz"
+    note = "left out 1 of 41 calibration images that cannot be read; the first is 'broken.png': the file is empty"
+    assert note in outcome.out
+    assert bundle.manifest.notes[0].startswith(note)
+    assert bundle.manifest.calibration.images == 40
     with np.load(tmp_path / "tiny.ran" / "golden.npz") as content:
         np.testing.assert_array_equal(content["inputs"][:5], golden)
 

@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ran_deploy.bundle import open_bundle, write_bundle
 from ran_deploy.workflows.golden import Golden, read_golden
@@ -102,6 +104,57 @@ def test_changed_images_have_their_place_in_the_data_set(call, demo, tmp_path):
     assert engine["changed_images"] > 10
     assert all(image["file"] == f"test.npz[{image['index']}]" for image in engine["changed"])
     assert max(image["index"] for image in engine["changed"]) > 20
+
+
+@pytest.fixture
+def by_class(demo, tmp_path):
+    """Copy test images into folders; the names are by label."""
+
+    def write(names: dict[int, str], each: int = 4) -> Path:
+        with np.load(demo.test) as content:
+            images, labels = content["images"], content["labels"]
+        for label, name in names.items():
+            (tmp_path / "data" / name).mkdir(parents=True)
+            for index in np.flatnonzero(labels == label)[:each]:
+                Image.fromarray(images[index]).save(tmp_path / "data" / name / f"{index}.png")
+        return tmp_path / "data"
+
+    return write
+
+
+def test_class_folders_are_the_bundles_classes_by_name(call, demo, by_class):
+    data = by_class({9: "ankle_boot", 8: "Bag", 1: "trouser", 5: "SANDAL"})
+    outcome = validate(call, demo, "--data", data, "--json")
+    report = json.loads(outcome.out)
+    assert report["top1_reference"] > 80
+    assert (report["warnings"], report["provenance"]["labels"]) == ([], None)
+
+
+def test_labels_that_do_not_fit_are_warned_of_everywhere(call, demo, by_class, tmp_path):
+    data = by_class({label: f"class {(label + 1) % 10}" for label in range(10)})  # each image in the next one's place
+    outcome = validate(call, demo, "--data", data, "--report", tmp_path / "x.html")
+    assert outcome.status == 0
+    assert "WARNING: The reference itself is right on" in outcome.out
+    assert "numbered in sorted order" in outcome.err
+    page = (tmp_path / "x.html").read_text()
+    assert ">Warning<" in page
+    assert "torchvision" in page
+    outcome = validate(call, demo, "--data", data, "--max-drop", "50", "--json")
+    report = json.loads(outcome.out)
+    assert (outcome.status, report["passed"], len(report["warnings"])) == (1, False, 1)
+    assert "WARNING: " in outcome.err
+
+
+def test_class_folders_of_another_data_set_are_refused(call, demo, by_class):
+    data = by_class({1: "trouser", 8: "horse"})
+    validate(call, demo, "--data", data).assert_refused("'horse'", "10 classes", "0 to 9")
+
+
+def test_one_image_is_spoken_of_in_the_singular(call, demo, by_class):
+    outcome = validate(call, demo, "--data", by_class({8: "bag"}, each=1))
+    assert "reading 1 image of data" in outcome.err
+    assert " of 1 image, reference" in outcome.out
+    assert "1 images" not in outcome.out + outcome.err
 
 
 REFUSED = {

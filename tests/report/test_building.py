@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ran_deploy.errors import ConfigError
 from ran_deploy.report import UnreadableImage, engine_report
-from ran_deploy.verification import SelfTestResult, self_test
+from ran_deploy.verification import SelfTestResult, compare, self_test
 
 
 @pytest.fixture
@@ -126,3 +128,33 @@ def test_nothing_measured_is_refused(report_of):
         engine_report(backend="openvino", precision="int8")
     with pytest.raises(ConfigError, match="no engine to report on"):
         report_of()
+
+
+@pytest.fixture(scope="module")
+def guessing():
+    """The same engine under labels that belong to another network."""
+    rng = np.random.default_rng(9)
+    logits, labels = rng.standard_normal((500, 10)), rng.integers(0, 10, 500)
+    numbers = np.arange(500)[:, None]
+    return compare(lambda x: logits[x[:, 0]], lambda x: logits[x[:, 0]], [(numbers, labels)])
+
+
+def test_a_reference_that_guesses_is_warned_of_without_a_budget(guessing, report_of):
+    engine = engine_report(backend="openvino", precision="int8", comparison=guessing)
+    report = report_of(engine, replace(engine, backend="onnxruntime"), max_drop_pp=None)
+    assert report.passed
+    assert len(report.warnings) == 1
+    assert (
+        f"right on {engine.top1_reference:.2f} % of 500 images, where guessing among 10 classes" in report.warnings[0]
+    )
+
+
+def test_a_budget_cannot_be_judged_with_a_reference_that_guesses(guessing, report_of):
+    engine = engine_report(backend="openvino", precision="int8", comparison=guessing, max_drop_pp=50)
+    report = report_of(engine, max_drop_pp=50)
+    assert (report.passed, len(report.warnings)) == (False, 1)
+    assert report.verdict.startswith("The budget of 50 cannot be judged")
+
+
+def test_there_is_no_warning_where_the_labels_fit(engines, report_of):
+    assert report_of(*engines).warnings == ()

@@ -250,3 +250,10 @@ def test_write_html_refuses_an_unwritable_place(engines, report_of, tmp_path):
     assert (tmp_path / "report.html").read_text("utf-8") == render_html(report)
     with pytest.raises(OutputError, match="Cannot write"):
         write_html(report, tmp_path / "missing" / "report.html")
+
+
+def test_a_warning_stands_before_the_verdict(engines, report_of):
+    warned = replace(engines[0], warning="The reference itself is right on 0.00 %: <b>labels</b> do not fit.")
+    text = Page(render_html(report_of(warned))).text
+    assert text.index("Warning") < text.index("<b>labels</b> do not fit.") < text.index("Passed", text.index("Warning"))
+    assert "Warning" not in Page(render_html(report_of(engines[0]))).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,5 +86,25 @@ def test_calibration_passes_over_what_cannot_be_used(folder):
     dataset = open_dataset(folder, Split.TRAIN)
     found = calibration_images(dataset, 73, RECIPE)
     assert found.prepared.shape == (70, 48, 56, 3)
+    assert re.match(
+        r"left out 3 of 73 calibration images that cannot be read; the first is '\w/\w+\.png': \w", found.left_out
+    )
     good = read_images(dataset, RECIPE).indices
     assert data_digest(found.digests) == data_digest(image_digest(dataset.image(index)) for index in good)
+
+
+def test_calibration_that_can_use_every_image_has_nothing_to_say(folder):
+    for name in (EMPTY, CUT, THIN):
+        (folder / name).unlink()
+    assert calibration_images(open_dataset(folder, Split.TRAIN), 5, RECIPE).left_out is None
+
+
+@pytest.mark.parametrize("loss", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:300])])
+def test_an_image_that_is_lost_between_two_passes_is_an_error_that_names_it(folder, loss):
+    images = read_images(open_dataset(folder, Split.TEST), RECIPE)
+    list(images.batches())
+    loss(folder / GOOD.format("40"))
+    with pytest.raises(
+        DatasetError, match=r"could be read before cannot be any more: .*b/good40\.png.* Validate again"
+    ):
+        list(images.batches())
