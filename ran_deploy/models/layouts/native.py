@@ -33,7 +33,7 @@ def read(shapes: Shapes) -> Reading | None:
 
 def described(design: Design, shapes: Shapes) -> Reading:
     """Return the reading of a state dict that stores its design."""
-    last = shapes.get("classifier.weight") or shapes.get("embedding.1.weight") or (0,)
+    last = shapes.get("classifier.weight") or shapes.get("embedding.1.weight") or (1,)
     return _reading(design, last[0])
 
 
