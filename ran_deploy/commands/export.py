@@ -32,8 +32,8 @@ def choices(enum: Any) -> click.Choice[str]:
 
 
 @click.command(name="ran-export")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Bundle to write, NAME.ran.")
+@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write, NAME.ran.  [required]")
 @click.option(
     "--precision", type=choices(Precision), default="int8", show_default=True, help="What the engines compute in."
 )
@@ -57,6 +57,7 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option("--antialias/--no-antialias", default=None, help="Smooth when shrinking, as torchvision and Pillow do.")
 @click.option("--channel-order", type=choices(ChannelOrder), help="What the network was trained with.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names: one a line, or JSON.")
+@click.option("--architecture", metavar="NAME", help="What CHECKPOINT is, where its keys cannot tell; see --list.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Build the network with this; its code is executed.")
 @click.option("--golden", metavar="PATH|synthetic", help="Self-test inputs.  [default: calibration images]")
 @click.option("--pack", is_flag=True, help="Write one file, NAME.ran.zip.")
@@ -65,13 +66,21 @@ def choices(enum: Any) -> click.Choice[str]:
     "--sign", type=click.Path(path_type=Path), metavar="PRIVATE.pem", help="Sign the bundle with this Ed25519 key."
 )
 @cache_dir_option()
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the list, as JSON.")
+@click.option("--list", "only_list", is_flag=True, help="Show the named networks, or --architecture's; export nothing.")
 @verbose_option()
-def export(checkpoint: Path, output: Path, as_json: bool, **options: Any) -> None:
+def export(checkpoint: Path | None, output: Path | None, as_json: bool, only_list: bool, **options: Any) -> None:
     """Convert a trained checkpoint into a bundle that runs anywhere.
 
     The layout of CHECKPOINT (.pt .pth .pkl .tar .safetensors) is recognised from its keys and shapes.
     """
+    if only_list:
+        list_architectures(checkpoint, options["architecture"], as_json=as_json)
+        return
+    if checkpoint is None:  # click cannot require what --list does without
+        raise click.MissingParameter(param_hint="'CHECKPOINT'", param_type="argument")
+    if output is None:
+        raise click.MissingParameter(param_hint="'-o' / '--output'", param_type="option")
     config = config_from_options(checkpoint, output, **options)
     from ran_deploy.workflows.export import export_bundle
 
@@ -82,6 +91,18 @@ def export(checkpoint: Path, output: Path, as_json: bool, **options: Any) -> Non
         write_json(result.bundle.manifest)
     else:
         print_result(result)
+
+
+def list_architectures(checkpoint: Path | None, architecture: str | None, *, as_json: bool) -> None:
+    """Print the zoo, or one network of it. Raises: UsageError with a checkpoint, which it would not read."""
+    from ran_deploy.commands.architectures import print_architecture, print_architectures
+
+    if checkpoint is not None:
+        raise click.UsageError(f"--list shows the named networks and reads no checkpoint; leave out {checkpoint}")
+    if architecture is None:
+        print_architectures(as_json=as_json)
+    else:
+        print_architecture(architecture, as_json=as_json)
 
 
 def config_from_options(

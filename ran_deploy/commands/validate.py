@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled images: folder by class, CIFAR, IDX or .npz.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Checkpoint.  [default: the bundle's FP32 graph]")
+@click.option("--architecture", metavar="NAME", help="What --reference is, where its keys cannot tell.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Builds the network of --reference; is executed.")
 @backend_option(
     extra=("auto", "all"),
@@ -47,6 +48,7 @@ def validate(
     bundle: Path,
     data: Path | None,
     reference: Path | None,
+    architecture: str | None,
     model: str | None,
     backend: tuple[str, ...],
     max_drop: float | None,
@@ -68,6 +70,7 @@ def validate(
         bundle=bundle,
         data=data,
         reference=reference,
+        architecture=architecture,
         model=model,
         backends=backend,
         max_drop_pp=max_drop,

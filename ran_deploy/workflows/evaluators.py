@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +13,15 @@ from ran_deploy.bundle import Bundle
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.errors import BackendUnavailableError, CheckpointError, ConfigError
 from ran_deploy.manifest import Manifest
+from ran_deploy.models.zoo import ARCHITECTURES
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import open_runner
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
+
+if TYPE_CHECKING:
+    from ran_deploy.models import LoadedCheckpoint
 
 __all__ = [
     "MODEL_FILE",
@@ -56,8 +61,10 @@ class Replayed:
         return next_batch
 
 
-def checkpoint_reference(path: Path, model: str | None, manifest: Manifest) -> Infer:
+def checkpoint_reference(path: Path, model: str | None, manifest: Manifest, architecture: str | None = None) -> Infer:
     """Return PyTorch's logits of a checkpoint, which need not be the one that was exported.
+
+    The one that was is taken for the network it was exported as.
 
     Raises: CheckpointError if its classes are not the bundle's; BackendUnavailableError without PyTorch.
     """
@@ -69,13 +76,22 @@ def checkpoint_reference(path: Path, model: str | None, manifest: Manifest) -> I
             f"--reference needs PyTorch ({exc}). Install it: pip install 'ran-deploy[export]', or leave --reference "
             "out to compare with the bundle's FP32 graph."
         ) from exc
-    checkpoint = load_checkpoint(path, model=model, input_size=manifest.preprocessing.crop)
+    size = manifest.preprocessing.crop
+    checkpoint = load_checkpoint(path, architecture=architecture, model=model, input_size=size)
+    if architecture is model is None and _exported_under_a_name(checkpoint, manifest):
+        checkpoint = load_checkpoint(path, architecture=manifest.architecture, input_size=size)
     if checkpoint.num_classes != manifest.num_classes:
         raise CheckpointError(
             f"Checkpoint {path} has {checkpoint.num_classes} classes, the bundle {manifest.num_classes}; give the "
             "checkpoint the bundle was exported from."
         )
     return lambda images: torch_logits(checkpoint, manifest.preprocessing, images)
+
+
+def _exported_under_a_name(checkpoint: LoadedCheckpoint, manifest: Manifest) -> bool:
+    """Tell the bundle's own checkpoint from others where its keys alone say another network."""
+    is_own = checkpoint.sha256 == manifest.checkpoint.sha256
+    return is_own and checkpoint.architecture != manifest.architecture and manifest.architecture in ARCHITECTURES
 
 
 @contextmanager

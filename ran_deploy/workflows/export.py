@@ -62,6 +62,7 @@ class ExportConfig:
     input_size: tuple[int, int] | None = None
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
     labels: tuple[str, ...] | None = None
+    architecture: str | None = None
     model: str | None = None
     golden: str | None = None
     pack: bool = False
@@ -130,7 +131,9 @@ def export_bundle(
 
 
 def _read_source(config: ExportConfig, report: Report) -> _Source:
-    checkpoint = load_checkpoint(config.checkpoint, model=config.model, input_size=config.input_size)
+    checkpoint = load_checkpoint(
+        config.checkpoint, architecture=config.architecture, model=config.model, input_size=config.input_size
+    )
     report(
         f"checkpoint: {checkpoint.architecture}, {checkpoint.parameters / 1e6:.2f} M parameters, "
         f"{counted(checkpoint.num_classes, 'class', 'classes')} "

@@ -42,6 +42,7 @@ class ValidateConfig:
     bundle: Path
     data: Path | None = None
     reference: Path | None = None
+    architecture: str | None = None
     model: str | None = None
     backends: tuple[str, ...] = (AUTO,)
     max_drop_pp: float | None = None
@@ -142,7 +143,8 @@ def _read_images(config: ValidateConfig, manifest: Manifest, report: Report, pro
 def _open_reference(config: ValidateConfig, bundle: Bundle) -> Iterator[tuple[str, Infer]]:
     """Yield the reference's name, and what computes its logits."""
     if config.reference is not None:
-        yield f"{config.reference} in PyTorch", checkpoint_reference(config.reference, config.model, bundle.manifest)
+        infer = checkpoint_reference(config.reference, config.model, bundle.manifest, config.architecture)
+        yield f"{config.reference} in PyTorch", infer
     else:
         with graph_reference(bundle) as infer:
             yield "the bundle's FP32 graph", infer
