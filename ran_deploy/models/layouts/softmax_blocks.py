@@ -24,7 +24,7 @@ def read_stages(shapes: Shapes, *, is_small: bool) -> tuple[Stage, ...]:
     `is_small` marks the nets for 32 pixels, whose last stage keeps its size too.
     """
     entries = sorted(int(match[1]) for match in matches(shapes, r"residual_block(\d+)\.conv1\.weight"))
-    stages = []
+    stages: list[Stage] = []
     for index in entries:
         modules = count(shapes, rf"attention_module{index}((?:_\d+)?)\.")
         width = shapes.get(f"residual_block{index}.conv3.weight", (0,))[0]
