@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
+from onnx import defs
 
 from ran_deploy.converters.graph import (
     RANGE,
@@ -18,6 +19,7 @@ from ran_deploy.converters.graph import (
     require_array,
     unused_name,
 )
+from ran_deploy.converters.norms import find_norm_arithmetic
 from ran_deploy.converters.prologue import PROLOGUE
 from ran_deploy.converters.quantize import quantize
 from ran_deploy.errors import ConversionError
@@ -29,32 +31,21 @@ FP16_SMALLEST_NORMAL = 2.0**-14  # below, precision fades and GPUs may flush to 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 QDQ_OPSET = 19  # the first whose QuantizeLinear takes FP16 scales
 # Operators whose definition changed between opsets 18 and 19 only by what they additionally accept.
-UNCHANGED_IN_19 = frozenset(
+EXTENDED_IN_19 = frozenset(
     {
-        "Add",
         "AveragePool",
-        "BatchNormalization",
         "Cast",
-        "Clip",
-        "Concat",
-        "Conv",
+        "CastLike",
+        "Constant",
         "DequantizeLinear",
-        "Flatten",
-        "Gemm",
-        "GlobalAveragePool",
+        "Equal",
         "Identity",
-        "MatMul",
-        "MaxPool",
-        "Mul",
+        "Pad",
         "QuantizeLinear",
-        "ReduceMean",
-        "Relu",
         "Reshape",
         "Resize",
-        "Sigmoid",
-        "Softmax",
-        "Sub",
-        "Transpose",
+        "Shape",
+        "Size",
     }
 )
 
@@ -62,18 +53,19 @@ UNCHANGED_IN_19 = frozenset(
 def lower_to_fp16(model: ir.Model) -> ir.Model:
     """Return a copy of a float32 graph, or of an s8 Q/DQ graph with a float32 rest, with FP16 in place of float32.
 
-    Inputs and outputs keep their types. The prologue's pixel arithmetic stays float32, as do Resize scales, which ONNX
-    defines as float32. BatchNormalization gets mean 0 and variance 1, as small variances are lost in FP16. A graph
-    with Q/DQ becomes opset 19.
+    Inputs and outputs keep their types. The prologue's pixel arithmetic and divisions by a norm stay float32, as do
+    Resize scales, which ONNX defines as float32. BatchNormalization gets mean 0 and variance 1, as small variances are
+    lost in FP16. A graph with Q/DQ becomes opset 19.
     Raises: ConversionError for weights or calibrated ranges beyond 65504, and for operators not known in opset 19.
     """
     refuse_wide_ranges(model.graph)
     model = model.clone()
     graph = model.graph
+    kept = find_kept_nodes(graph)
     for node in list(graph):
-        if is_lowered(node):
+        if node not in kept:
             lower_parameters(graph, node)
-    halve_activations(graph)
+    halve_activations(graph, kept)
     common_passes.RemoveUnusedNodesPass()(model)
     if any(node.op_type in QDQ for node in graph):
         raise_opset(model)
@@ -92,9 +84,9 @@ def refuse_wide_ranges(graph: ir.Graph) -> None:
                 )
 
 
-def is_lowered(node: ir.Node) -> bool:
-    """Return whether a node computes in FP16 afterwards: all but the prologue's."""
-    return module_of(node) != PROLOGUE
+def find_kept_nodes(graph: ir.Graph) -> set[ir.Node]:
+    """Return the nodes that go on computing in float32."""
+    return {node for node in graph if module_of(node) == PROLOGUE} | find_norm_arithmetic(graph)
 
 
 def lower_parameters(graph: ir.Graph, node: ir.Node) -> None:
@@ -163,41 +155,37 @@ def raise_weight_scales(graph: ir.Graph, node: ir.Node) -> None:
     node.replace_input_with(1, add_constant(graph, f"{name}_raised_scale", raised))
 
 
-def halve_activations(graph: ir.Graph) -> None:
-    """Make the float32 tensors of lowered nodes FP16, with a Cast wherever float32 enters or leaves."""
+def halve_activations(graph: ir.Graph, kept: Collection[ir.Node]) -> None:
+    """Make the float32 tensors of all but the `kept` nodes FP16, with a Cast wherever the type changes."""
     casts: dict[ir.Value, ir.Value] = {}
     for node in list(graph):
-        if not is_lowered(node):
-            continue
+        wanted = ir.DataType.FLOAT if node in kept else ir.DataType.FLOAT16
         for i, value in float_inputs(node):
-            producer = value.producer()
-            if producer is None or not is_lowered(producer):
+            if value.dtype != wanted:
                 if value not in casts:
-                    casts[value] = cast_to_half(graph, value)
+                    casts[value] = cast_behind(graph, value, wanted)
                 node.replace_input_with(i, casts[value])
         for output in node.outputs:
             if output.dtype == ir.DataType.FLOAT:
-                output.type = ir.TensorType(ir.DataType.FLOAT16)
+                output.type = ir.TensorType(wanted)
     for i, output in enumerate(graph.outputs):
         if output.dtype == ir.DataType.FLOAT16:
             graph.outputs[i] = cast_to_float(graph, output)
 
 
 def float_inputs(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
-    """Yield index and tensor of the float32 activations a node reads."""
+    """Yield index and tensor of the floating-point activations a node reads."""
     for i, value in enumerate(node.inputs):
-        if value is not None and not value.is_initializer() and value.dtype == ir.DataType.FLOAT:
+        if value is not None and not value.is_initializer() and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
             yield i, value
 
 
-def cast_to_half(graph: ir.Graph, value: ir.Value) -> ir.Value:
-    """Put a Cast to FP16 behind `value` and return its output."""
-    half = ir.Value(
-        name=unused_name(graph, f"{value.name}_fp16"), shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16)
-    )
-    node = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, outputs=[half], name=f"{value.name}/Cast")
-    insert_after(value, graph, [node])
-    return half
+def cast_behind(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """Put a Cast behind `value` and return its output."""
+    suffix = "fp16" if dtype == ir.DataType.FLOAT16 else "fp32"
+    cast = ir.Value(name=unused_name(graph, f"{value.name}_{suffix}"), shape=value.shape, type=ir.TensorType(dtype))
+    insert_after(value, graph, [ir.node("Cast", [value], {"to": dtype}, outputs=[cast], name=f"{value.name}/Cast")])
+    return cast
 
 
 def cast_to_float(graph: ir.Graph, output: ir.Value) -> ir.Value:
@@ -213,11 +201,19 @@ def cast_to_float(graph: ir.Graph, output: ir.Value) -> ir.Value:
 
 def raise_opset(model: ir.Model) -> None:
     """Declare opset 19. Raises: ConversionError if an operator is not known to mean the same there."""
-    unknown = sorted({node.op_type for node in model.graph} - UNCHANGED_IN_19)
+    unknown = sorted({node.op_type for node in model.graph if not means_the_same(node, model.opset_imports[""])})
     if unknown:
         raise ConversionError(
-            f"The graph has {', '.join(unknown)}, not checked for opset {QDQ_OPSET} yet. Use --precision fp32 or int8 "
-            "for another backend."
+            f"The graph has {', '.join(unknown)}, not known to mean the same in opset {QDQ_OPSET}. Use --precision "
+            "fp32 or int8 for another backend."
         )
     model.opset_imports[""] = max(QDQ_OPSET, model.opset_imports[""])
     model.graph.opset_imports[""] = model.opset_imports[""]
+
+
+def means_the_same(node: ir.Node, opset: int) -> bool:
+    """Return whether ONNX defines the operator alike in `opset` and opset 19, but for further types and attributes."""
+    if node.domain != "" or not defs.has(node.op_type):
+        return False
+    since = {defs.get_schema(node.op_type, version).since_version for version in (opset, QDQ_OPSET)}
+    return node.op_type in EXTENDED_IN_19 or len(since) == 1

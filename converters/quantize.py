@@ -1,7 +1,7 @@
 """INT8 written into the graph: which tensors, which scales, and the QuantizeLinear / DequantizeLinear pairs.
 
-Placement (the base rule): symmetric s8 on the data input of every Conv and Gemm, per tensor; their weights per output
-channel; bias, BatchNormalization and everything else in float.
+Placement (the base rule): symmetric s8 on the data input of every Conv, Gemm and MatMul by a matrix of weights, per
+tensor; their weights per output channel; bias, BatchNormalization and everything else in float.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ran_deploy.converters.graph import (
     require_array,
     unused_name,
 )
+from ran_deploy.converters.norms import find_norm_arithmetic
 from ran_deploy.converters.qdq import ActivationPair, insert_pair, recorded_range, scale_from_range
 from ran_deploy.errors import CalibrationError, ConversionError
 
@@ -53,15 +54,17 @@ def find_dialect_tensors(graph: ir.Graph) -> list[ir.Value]:
     """Return the tensors that a dialect may quantise beyond the base rule, be they quantised already or not.
 
     They are outputs of Conv and of Add and Mul of two tensors, behind the Relu where only that follows (it merges into
-    the node). Left out are graph outputs, nodes kept in float, and with sums with a constant the inside of a gate,
-    (1 + M) * T, where int8 costs accuracy.
+    the node). Left out are graph outputs, nodes kept in float, divisions by a norm, and with sums with a constant the
+    inside of a gate, (1 + M) * T, where int8 costs accuracy.
     """
+    norms = find_norm_arithmetic(graph)
     nodes = [
         node
         for node in graph
         if node.op_type in DIALECT_OPS
         and node.domain == ""
         and KEPT_FLOAT not in node.metadata_props
+        and node not in norms
         and (node.op_type == "Conv" or all(array_of(value) is None for value in node.inputs))
     ]
     tensors = [behind_relu(node.outputs[0]) for node in nodes]
@@ -69,11 +72,19 @@ def find_dialect_tensors(graph: ir.Graph) -> list[ir.Value]:
 
 
 def behind_relu(tensor: ir.Value) -> ir.Value:
-    """Return the output of the Relu that alone reads `tensor`, else `tensor`."""
+    """Return the output of the Relu, or Clip to [0, ...] as ReLU6 has it, that alone reads `tensor`, else `tensor`."""
     readers = tensor.consumers()
-    if len(readers) == 1 and readers[0].op_type == "Relu" and not tensor.is_graph_output():
+    if len(readers) == 1 and is_relu(readers[0]) and not tensor.is_graph_output():
         return readers[0].outputs[0]
     return tensor
+
+
+def is_relu(node: ir.Node) -> bool:
+    """Return whether the node cuts off what is negative, and at most something large."""
+    if node.op_type == "Clip" and len(node.inputs) > 1:
+        lowest = array_of(node.inputs[1])
+        return lowest is not None and float(lowest) == 0
+    return node.op_type == "Relu"
 
 
 def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:
@@ -94,7 +105,7 @@ def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:
 
 
 def insert_qdq(model: ir.Model, ranges: Mapping[str, float], *, keep_float: Collection[str] = ()) -> int:
-    """Quantise Conv and Gemm by the base rule, in place; return how many of them now compute in int8.
+    """Quantise Conv, Gemm and MatMul by the base rule, in place; return how many of them now compute in int8.
 
     `ranges` has max |x| for every tensor of `find_quantized_tensors`; all it has are recorded on the tensors, so that
     dialects can be lowered from the graph alone. `keep_float` are names of nodes that no dialect may quantise.
@@ -128,21 +139,22 @@ def insert_qdq(model: ir.Model, ranges: Mapping[str, float], *, keep_float: Coll
 
 
 def find_weighted_nodes(graph: ir.Graph) -> list[ir.Node]:
-    """Return the Conv and Gemm nodes in float32 with constant weights."""
+    """Return the Conv, Gemm and MatMul nodes in float32 with constant weights, for MatMul a matrix."""
     return [
         node
         for node in graph
-        if node.op_type in ("Conv", "Gemm")
+        if node.op_type in ("Conv", "Gemm", "MatMul")
         and node.domain == ""
         and node.attributes.get_int("transA", 0) == 0
         and (weight := array_of(node.inputs[1])) is not None
         and weight.dtype == np.float32
+        and (node.op_type == "Conv" or weight.ndim == 2)
         and array_of(node.inputs[0]) is None
     ]
 
 
 def weight_axis(node: ir.Node) -> int:
-    """Return the axis of a Conv's or Gemm's weight that counts output channels."""
+    """Return the axis of a Conv's, Gemm's or MatMul's weight that counts output channels."""
     return 0 if node.op_type == "Conv" or node.attributes.get_int("transB", 0) == 1 else 1
 
 

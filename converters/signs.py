@@ -46,8 +46,20 @@ def if_first_input(node: ir.Node, known: Known) -> bool:
 
 
 def if_all_inputs(node: ir.Node, known: Known) -> bool:
-    """Sums and products."""
+    """Sums, products and quotients."""
     return all(known(value) for value in node.inputs)
+
+
+def if_any_input(node: ir.Node, known: Known) -> bool:
+    """The largest of several."""
+    return any(known(value) for value in node.inputs)
+
+
+def if_clipped(node: ir.Node, known: Known) -> bool:
+    """No bound is negative, and either there is a lower one or nothing negative to cut off."""
+    bounds = [value for value in node.inputs[1:] if value is not None]
+    has_lower = len(node.inputs) > 1 and node.inputs[1] is not None
+    return all(known(value) for value in bounds) and (has_lower or known(node.inputs[0]))
 
 
 def if_not_cubic(node: ir.Node, known: Known) -> bool:
@@ -58,10 +70,29 @@ def if_not_cubic(node: ir.Node, known: Known) -> bool:
 RULES: dict[str, Callable[[ir.Node, Known], bool]] = {
     "Relu": always,
     "Sigmoid": always,
+    "HardSigmoid": always,
+    "Softmax": always,
+    "Softplus": always,
+    "Abs": always,
+    "Exp": always,
+    "Sqrt": always,
+    "ReduceL1": always,
+    "ReduceL2": always,
+    "ReduceSumSquare": always,
+    "Clip": if_clipped,
     "Add": if_all_inputs,
     "Mul": if_all_inputs,
+    "Div": if_all_inputs,
+    "Concat": if_all_inputs,
+    "Min": if_all_inputs,
+    "Max": if_any_input,
     "MaxPool": if_first_input,
+    "GlobalMaxPool": if_first_input,
+    "AveragePool": if_first_input,
     "GlobalAveragePool": if_first_input,
+    "ReduceMean": if_first_input,
+    "Squeeze": if_first_input,
+    "Unsqueeze": if_first_input,
     "Flatten": if_first_input,
     "Reshape": if_first_input,
     "Transpose": if_first_input,

@@ -30,8 +30,8 @@ def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
     ONNX Runtime 1.32 fuses Q/DQ into int8 kernels only where they stand on both sides of a node, and its s8 kernels
     are slower than float32. So besides the base rule's tensors it gets Q/DQ on sums, gates and all convolutions,
     behind the Relu where one follows. MaxPool and Resize only pick and average, so they keep their input's scale (int8
-    MaxPool needs that; Resize stays float but lets the sum behind it run in int8). Biases become int32, and weights are
-    fitted to CPUs without VNNI: see `saturation`.
+    MaxPool needs that; Resize stays float but lets the sum behind it run in int8); what a Concat joins has the scale of
+    the whole. Biases become int32, and weights are fitted to CPUs without VNNI: see `saturation`.
     """
     model = model.clone()
     if precision is not Precision.INT8:
@@ -44,7 +44,8 @@ def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
         requantize(graph, pair, *unsigned_grid(recorded_range(tensor), tensor in non_negative))
     for tensor in find_dialect_tensors(graph):
         if not is_quantized(tensor):
-            quantize_readers(graph, tensor, *unsigned_grid(recorded_range(tensor), tensor in non_negative))
+            whole = joined(tensor)
+            quantize_readers(graph, tensor, *unsigned_grid(recorded_range(whole), whole in non_negative))
     for node in list(graph):
         if is_int8_selection(node):  # asked here, as the answer changes when the selection before gets its pair
             scale, zero_point = (require_array(value) for value in dequantizer(node.inputs[0]).inputs[1:3])
@@ -77,6 +78,13 @@ def bias_steps(bias: np.ndarray, scale: np.ndarray) -> np.ndarray | None:
 def is_quantized(tensor: ir.Value) -> bool:
     """Return whether a QuantizeLinear reads the tensor."""
     return any(reader.op_type == "QuantizeLinear" for reader in tensor.consumers())
+
+
+def joined(tensor: ir.Value) -> ir.Value:
+    """Return the output of the Concat that alone reads `tensor`, if that is quantised, else `tensor`."""
+    readers = tensor.consumers()
+    concat = len(readers) == 1 and readers[0].op_type == "Concat" and is_quantized(readers[0].outputs[0])
+    return readers[0].outputs[0] if concat else tensor
 
 
 def is_dequantized(value: ir.Value | None) -> bool:

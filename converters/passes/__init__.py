@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ran_deploy.converters.passes.activate_before_concat import activate_before_concat
 from ran_deploy.converters.passes.fold_batch_norm import fold_batch_norm
 from ran_deploy.converters.passes.fold_constants import fold_constants
 from ran_deploy.converters.passes.pool_spatial_mean import pool_spatial_mean
+from ran_deploy.converters.passes.remove_expand import remove_expand
 from ran_deploy.converters.passes.remove_identity import remove_identity
 from ran_deploy.converters.passes.remove_unused import remove_unused
 from ran_deploy.converters.passes.resize_by_scales import resize_by_scales
@@ -13,7 +15,9 @@ __all__ = ["PASSES"]
 
 PASSES = (
     remove_identity,  # first: an Identity between two nodes hides their pattern
-    fold_constants,  # before the next three: they need literal weights, axes and sizes
+    fold_constants,  # before the others: they need literal weights, axes and sizes
+    remove_expand,
+    activate_before_concat,  # before fold_batch_norm: it brings norms to convolutions
     fold_batch_norm,
     pool_spatial_mean,
     resize_by_scales,

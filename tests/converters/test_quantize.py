@@ -59,6 +59,32 @@ def test_a_tensor_that_only_a_relu_reads_is_calibrated_behind_it(build):
     assert find_calibrated_tensors(model) == ["x", "r"]
 
 
+def test_a_tensor_that_only_relu6_reads_is_calibrated_behind_it(build):
+    constants = {"w": np.ones((2, 3, 1, 1), np.float32), "zero": np.float32(0), "six": np.float32(6)}
+    nodes = [make_node("Conv", ["x", "w"], ["c"]), make_node("Clip", ["c", "zero", "six"], ["r"])]
+    model = build([*nodes, make_node("Neg", ["r"], ["y"])], {"x": [2, 3, 4, 5]}, ["y"], constants)
+    assert find_calibrated_tensors(model) == ["x", "r"]
+
+
+def test_linear_layers_over_the_last_axis_are_quantised(build, rng):
+    """nn.Linear of more than two axes is exported as MatMul; the columns of its weights are the outputs."""
+    weight = rng.standard_normal((5, 7)).astype(np.float32) * np.array([1, 2, 4, 8, 16, 32, 64], np.float32)
+    model = build([make_node("MatMul", ["x", "w"], ["y"])], {"x": ["batch", 3, 5]}, ["y"], {"w": weight})
+    expected = model.clone()
+    assert insert_qdq(model, {"x": 3.0}) == 1
+    check(model)
+    dequantize = model.graph.outputs[0].producer().inputs[1].producer()
+    np.testing.assert_allclose(array_of(dequantize.inputs[1]), np.abs(weight).max(axis=0) / 127, rtol=1e-6)
+    x = rng.uniform(-3, 3, (2, 3, 5)).astype(np.float32)
+    found, wanted = (run_unoptimised(graph, {"x": x})[0] for graph in (model, expected))
+    np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())
+
+
+def test_products_of_two_activations_are_not_quantised(build):
+    model = build([make_node("MatMul", ["x", "x"], ["y"])], {"x": [2, 5, 5]}, ["y"])
+    assert find_quantized_tensors(model) == []
+
+
 def test_computed_weights_are_not_quantised(build):
     nodes = [make_node("Neg", ["v"], ["w"]), make_node("Conv", ["x", "w"], ["y"])]
     model = build(nodes, {"x": [2, 3, 4, 5]}, ["y"], {"v": np.ones((2, 3, 1, 1), np.float32)})

@@ -14,6 +14,7 @@ def sign_of(build, nodes, constants=None):
 
 RELU = make_node("Relu", ["x"], ["p"])
 HALVES = {"h": np.array([[[0.5]]], np.float32), "m": np.array([[[-0.5]]], np.float32)}
+HALVES |= {"zero": np.float32(0), "six": np.float32(6), "below": np.float32(-1)}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,12 @@ HALVES = {"h": np.array([[[0.5]]], np.float32), "m": np.array([[[-0.5]]], np.flo
         [RELU, make_node("GlobalAveragePool", ["p"], ["q"]), make_node("Flatten", ["q"], ["y"])],
         [RELU, make_node("Sigmoid", ["x"], ["s"]), make_node("Mul", ["p", "s"], ["y"])],
         [RELU, make_node("Add", ["p", "h"], ["y"])],
+        [make_node("Clip", ["x", "zero", "six"], ["y"])],
+        [RELU, make_node("Clip", ["p", "", "six"], ["y"])],
+        [RELU, make_node("Concat", ["p", "p"], ["y"], axis=1)],
+        [RELU, make_node("AveragePool", ["p"], ["y"], kernel_shape=[2, 2])],
+        [RELU, make_node("Max", ["x", "p"], ["y"])],
+        [make_node("HardSigmoid", ["x"], ["y"])],
     ],
 )
 def test_what_cannot_be_negative_is_found(build, nodes):
@@ -39,6 +46,12 @@ def test_what_cannot_be_negative_is_found(build, nodes):
         [RELU, make_node("Add", ["p", "m"], ["y"])],
         [RELU, make_node("Neg", ["p"], ["y"])],
         [RELU, make_node("Mul", ["p", "m"], ["y"])],
+        [make_node("Clip", ["x", "", "six"], ["y"])],
+        [make_node("Clip", ["x", "below", "six"], ["y"])],
+        [RELU, make_node("Clip", ["p", "", "below"], ["y"])],
+        [RELU, make_node("Concat", ["p", "x"], ["y"], axis=1)],
+        [RELU, make_node("Min", ["x", "p"], ["y"])],
+        [make_node("HardSwish", ["x"], ["y"])],
     ],
 )
 def test_what_may_be_negative_is_not(build, nodes):

@@ -94,6 +94,53 @@ def test_selections_keep_the_scale_of_their_input(artifact):
     assert compared >= 3
 
 
+def test_what_a_concat_joins_has_the_scale_of_the_whole(build, rng, tmp_path):
+    nodes = [
+        make_node("Conv", ["x", "w1"], ["a"]),
+        make_node("Relu", ["a"], ["ra"]),
+        make_node("Conv", ["x", "w2"], ["b"]),
+        make_node("Relu", ["b"], ["rb"]),
+        make_node("Concat", ["ra", "rb"], ["c"], axis=1),
+        make_node("Conv", ["c", "w3"], ["d"]),
+        make_node("Relu", ["d"], ["e"]),
+        make_node("Neg", ["e"], ["y"]),
+    ]
+    sizes = {"w1": (8, 4, 1, 1), "w2": (16, 4, 1, 1), "w3": (8, 24, 1, 1)}
+    constants = {name: rng.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    model = build(nodes, {"x": ["batch", 4, 6, 5]}, ["y"], constants)
+    ranges = {"x": 4.0, "ra": 3.0, "rb": 12.0, "c": 12.0, "e": 90.0}
+    insert_qdq(model, ranges)
+    lowered = lower(model, "onnxruntime", Precision.INT8)
+    concat = next(node for node in lowered.graph if node.op_type == "Concat")
+    (after,) = concat.outputs[0].consumers()
+    pairs = [value.producer() for value in concat.inputs] + [after]
+    assert [array_of(pair.inputs[1]) for pair in pairs] == [np.float32(12 / 255)] * 3
+    assert [array_of(pair.inputs[2]) for pair in pairs] == [0] * 3
+    _, operators = optimised(model_bytes(lowered), tmp_path)
+    assert (operators["QLinearConv"], operators["Conv"], operators["Concat"]) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("groups", [2, 8])
+def test_convolutions_behind_relu6_and_in_groups_run_in_int8(build, rng, groups, tmp_path):
+    """The range is exactly the six that Clip cuts at, as calibration finds it."""
+    nodes = [
+        make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1], group=groups),
+        make_node("Clip", ["c", "zero", "six"], ["r"]),
+        make_node("Neg", ["r"], ["y"]),
+    ]
+    weight = rng.standard_normal((8, 8 // groups, 3, 3)).astype(np.float32)
+    constants = {"w": weight, "b": rng.standard_normal(8).astype(np.float32)}
+    constants |= {"zero": np.float32(0), "six": np.float32(6)}
+    model = build(nodes, {"x": ["batch", 8, 6, 5]}, ["y"], constants)
+    insert_qdq(model, {"x": 3.0, "r": 6.0})
+    lowered = lower(model, "onnxruntime", Precision.INT8)
+    session, operators = optimised(model_bytes(lowered), tmp_path)
+    assert (operators["QLinearConv"], operators["Conv"], operators["Clip"]) == (1, 0, 0)
+    x = rng.uniform(-3, 3, (2, 8, 6, 5)).astype(np.float32)
+    found, wanted = session.run(None, {"x": x})[0], run_unoptimised(lowered, {"x": x})[0]
+    np.testing.assert_allclose(found, wanted, atol=1.01 * 6 / 255)  # a step where rounding falls on the other side
+
+
 def test_nodes_kept_in_float_stay_so(float_graph, ranges):
     model = float_graph.clone()
     kept = [node.name for node in model.graph if node.op_type in ("Conv", "Add", "Mul", "MaxPool", "Resize")]
