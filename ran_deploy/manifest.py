@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ran_deploy.counts import counted
 from ran_deploy.errors import BundleError
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing
@@ -32,10 +33,19 @@ SCHEMA_VERSION = 1
 
 
 class Task(str, Enum):
-    """What the output vector means."""
+    """What the output vector means: a logit for each class, or features that are compared by their angle.
+
+    Each part of the project that reads outputs has one place that knows tasks: `runtime.answers` for results,
+    `verification.golden_rows` for the self-test, `workflows.validation_tasks` for the comparison on data.
+    """
 
     CLASSIFICATION = "classification"
     EMBEDDING = "embedding"
+
+    def counted(self, output_size: int) -> str:
+        """Return what the outputs have so many of: '10 classes', '512 features'."""
+        singular, plural = ("class", "classes") if self is Task.CLASSIFICATION else ("feature", "features")
+        return counted(output_size, singular, plural)
 
 
 class SelfTestStatus(str, Enum):
@@ -84,11 +94,15 @@ class CalibrationRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DialectRecord:
-    """One engine family's graph. `spread` is the relative L2 distance between two CPU evaluations of it."""
+    """One engine family's graph. `spread` is the relative L2 distance between two CPU evaluations of it.
+
+    The rest compares it with PyTorch on the golden inputs.
+    """
 
     graph: str
     spread: float
-    label_agreement: float  # with PyTorch, on the golden inputs, 0..1
+    relative_l2: float
+    label_agreement: float | None  # 0..1; None for an embedding, which has no labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +134,7 @@ class Manifest:
     name: str
     task: Task
     architecture: str
-    num_classes: int
+    output_size: int  # number of classes, or of an embedding's features
     labels: tuple[str, ...] | None
     preprocessing: Preprocessing
     preprocessing_source: str

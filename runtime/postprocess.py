@@ -1,4 +1,4 @@
-"""From logits to predictions."""
+"""From logits to predictions, from features to vectors of one length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ran_deploy.errors import ConfigError
 
-__all__ = ["Prediction", "softmax", "top_k"]
+__all__ = ["Prediction", "l2_normalized", "softmax", "top_k"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,12 @@ class Prediction:
     label: str | None
     probability: float
     logit: float
+
+
+def l2_normalized(vectors: np.ndarray) -> np.ndarray:
+    """Return the rows of float32 (N, features) with L2 norm 1; a row of zeros stays one."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(norms == 0, 1, norms)).astype(np.float32)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A loaded engine with its recipe and labels: images in, logits or predictions out."""
+"""A loaded engine with its recipe and labels: images in, logits, predictions or embeddings out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ran_deploy.errors import ShapeError
-from ran_deploy.manifest import BatchProfile, Manifest
+from ran_deploy.errors import ConfigError, ShapeError
+from ran_deploy.manifest import BatchProfile, Manifest, Task
 from ran_deploy.preprocessing import prepare
 from ran_deploy.runtime import postprocess
 from ran_deploy.runtime.runner import Runner, infer_checked
@@ -34,11 +34,32 @@ class Predictor:
         return self.manifest.labels
 
     def predict(self, images: Sequence[np.ndarray] | np.ndarray, top_k: int = 1) -> list[list[postprocess.Prediction]]:
-        """Return the `top_k` likeliest classes of each image, the likeliest first. `images` as for `logits`."""
+        """Return the `top_k` likeliest classes of each image, the likeliest first. `images` as for `logits`.
+
+        Raises: ConfigError for the bundle of an embedding; see `embeddings`.
+        """
+        if self.manifest.task is not Task.CLASSIFICATION:
+            raise ConfigError(
+                f"{self.manifest.name} is an embedding and knows no classes; call embeddings(images) for its vectors."
+            )
         return postprocess.top_k(self.logits(images), top_k, self.labels)
 
+    def embeddings(self, images: Sequence[np.ndarray] | np.ndarray, *, normalize: bool = False) -> np.ndarray:
+        """Return one vector an image, float32 (N, features). `images` as for `logits`.
+
+        With `normalize` each has L2 norm 1, so that a dot product of two is the cosine between them.
+        Raises: ConfigError for the bundle of a classifier; see `predict` and `logits`.
+        """
+        if self.manifest.task is not Task.EMBEDDING:
+            raise ConfigError(
+                f"{self.manifest.name} is a classifier and gives no embeddings; call predict(images) for its classes, "
+                "or logits(images) for its logits."
+            )
+        vectors = self.logits(images)
+        return postprocess.l2_normalized(vectors) if normalize else vectors
+
     def logits(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """Return float32 (N, classes).
+        """Return the network's output as it is, float32 (N, output size): logits, or the features of an embedding.
 
         `images` are uint8 RGB: a sequence of (H, W, 3) of any sizes, or one array (N, H, W, 3).
         Raises: ShapeError for anything else.
@@ -74,7 +95,7 @@ class Predictor:
         return outputs[OUTPUT].astype(np.float32, copy=False)
 
     def _no_logits(self) -> np.ndarray:
-        return np.empty((0, self.manifest.num_classes), np.float32)
+        return np.empty((0, self.manifest.output_size), np.float32)
 
     def close(self) -> None:
         """Release the engine; a second call does nothing."""

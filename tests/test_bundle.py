@@ -37,7 +37,7 @@ def manifest(**changes) -> Manifest:
         "name": "sorter",
         "task": Task.CLASSIFICATION,
         "architecture": "attention-56",
-        "num_classes": 10,
+        "output_size": 10,
         "labels": None,
         "preprocessing": Preprocessing(crop=(31, 33), resize=40),
         "preprocessing_source": "test",

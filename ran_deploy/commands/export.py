@@ -56,6 +56,11 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option("--interpolation", type=choices(Interpolation), help="How pixels are interpolated on resizing.")
 @click.option("--antialias/--no-antialias", default=None, help="Smooth when shrinking, as torchvision and Pillow do.")
 @click.option("--channel-order", type=choices(ChannelOrder), help="What the network was trained with.")
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "embedding"]),
+    help="What the outputs are: logits or features.  [default: the layout's; with --model classification]",
+)
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names: one a line, or JSON.")
 @click.option("--architecture", metavar="NAME", help="What CHECKPOINT is, where its keys cannot tell; see --list.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Build the network with this; its code is executed.")
@@ -117,6 +122,7 @@ def config_from_options(
     crop: tuple[int, int] | None,
     resize: str | None,
     labels: Path | None,
+    task: str | None,
     pack: bool,
     **options: Any,
 ) -> Any:
@@ -124,7 +130,7 @@ def config_from_options(
     if crop and input_size and crop != input_size:
         raise ConfigError(f"--crop {crop} and --input-size {input_size} differ; they are the same thing, give one.")
     from ran_deploy.calibration import CalibrationMethod
-    from ran_deploy.manifest import BatchProfile
+    from ran_deploy.manifest import BatchProfile, Task
     from ran_deploy.workflows.export import ExportConfig
     from ran_deploy.workflows.recipe import RecipeOptions
 
@@ -148,6 +154,7 @@ def config_from_options(
         input_size=input_size or crop,
         recipe=recipe,
         labels=read_labels(labels) if labels else None,
+        task=Task(task) if task else None,
         pack=pack,
         **options,
     )

@@ -20,7 +20,8 @@ from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
 
 if TYPE_CHECKING:
-    from ran_deploy.report.schema import EngineReport, ValidationReport
+    from ran_deploy.report.schema import EmbeddingFigures, EngineReport, ValidationReport
+    from ran_deploy.verification import LogitErrors
     from ran_deploy.workflows.validate import ValidateConfig
 
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 @click.option("--reference", type=click.Path(path_type=Path), help="Checkpoint.  [default: the bundle's FP32 graph]")
 @click.option("--architecture", metavar="NAME", help="What --reference is, where its keys cannot tell.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Builds the network of --reference; is executed.")
+@click.option(
+    "--pairs",
+    type=click.Path(path_type=Path),
+    help="For an embedding: lines of two images below --data and 1 (same) or 0.  [default: pairs made of the classes]",
+)
 @backend_option(
     extra=("auto", "all"),
     multiple=True,
@@ -37,7 +43,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Engine to check; repeatable. With 'all', engines that cannot run here are estimated by emulation.",
 )
-@click.option("--max-drop", type=float, metavar="PP", help="Fail unless top-1 provably drops by at most PP points.")
+@click.option(
+    "--max-drop", type=float, metavar="PP", help="Fail unless accuracy provably drops by at most PP percentage points."
+)
 @click.option("--limit", type=int, metavar="N", help="Use N images only, balanced over classes.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report to FILE.html or FILE.json.")
 @cache_dir_option()
@@ -50,6 +58,7 @@ def validate(
     reference: Path | None,
     architecture: str | None,
     model: str | None,
+    pairs: Path | None,
     backend: tuple[str, ...],
     max_drop: float | None,
     limit: int | None,
@@ -60,9 +69,9 @@ def validate(
 ) -> int:
     """Check the engines of BUNDLE.
 
-    Without --data the engine runs the golden inputs and must reproduce the logits recorded at export. With --data it is
-    also compared with the reference, image by image; an image that cannot be read is named and left out. Exit status 1:
-    an engine failed, or --max-drop is not proven.
+    Without --data the engine runs the golden inputs and must reproduce the outputs recorded at export. With --data it
+    is also compared with the reference, image by image; an image that cannot be read is named and left out. Exit status
+    1: an engine failed, or --max-drop is not proven.
     """
     from ran_deploy.workflows.validate import ValidateConfig
 
@@ -72,6 +81,7 @@ def validate(
         reference=reference,
         architecture=architecture,
         model=model,
+        pairs=pairs,
         backends=backend,
         max_drop_pp=max_drop,
         limit=limit,
@@ -124,23 +134,48 @@ def print_engine(engine: EngineReport) -> None:
     click.echo(f"{engine.backend} {engine.precision}" + (" (estimate: its graph emulated)" if engine.estimate else ""))
     if engine.self_test is not None:
         click.echo(f"  {engine.self_test.summary}")
-    if engine.top1_engine is not None and engine.drop_ci95_pp is not None:
-        low, high = engine.drop_ci95_pp
+    if engine.embedding is not None:
+        print_embedding(engine, engine.embedding)
+    if engine.top1_engine is not None:
         click.echo(
             f"  top-1   {engine.top1_engine:.2f} % of {counted(engine.images, 'image')}, "
-            f"reference {engine.top1_reference:.2f} %: drop {engine.drop_pp:+.2f} points, "
-            f"95 % interval {low:+.2f} to {high:+.2f} (McNemar p {engine.mcnemar_p:.2g})"
+            f"reference {engine.top1_reference:.2f} %: {drop(engine)}"
         )
         click.echo(f"  top-5   {engine.top5_engine:.2f} %, reference {engine.top5_reference:.2f} %")
     if engine.logits is not None:
-        errors = engine.logits
-        relative = "-" if errors.relative_l2 is None else f"{errors.relative_l2:.4f}"
-        sqnr = "-" if errors.sqnr_db is None else f"{errors.sqnr_db:.1f} dB"
         changed = f"{engine.changed_images:,} " + ("image changes" if engine.changed_images == 1 else "images change")
         click.echo(f"  agreement {engine.agreement:.2f} % ({changed} class)")
+        click.echo(f"  logits  {distances(engine.logits)}")
+
+
+def print_embedding(engine: EngineReport, figures: EmbeddingFigures) -> None:
+    if figures.pairs is not None:
+        pairs = figures.pairs
         click.echo(
-            f"  logits  relative L2 {relative}, SQNR {sqnr}, cosine {errors.cosine:.5f}, max abs {errors.max_abs:.3f}"
+            f"  same    {pairs.accuracy_engine:.2f} % of {counted(pairs.pairs, 'pair')} of images, "
+            f"reference {pairs.accuracy_reference:.2f} %: {drop(engine)}"
         )
+        for tar in pairs.tar:
+            click.echo(f"  TAR     {tar.engine:.2f} % at FAR {tar.far:g} %, reference {tar.reference:.2f} %")
+    cosine = figures.cosine
+    click.echo(
+        f"  cosine  mean {cosine.mean:.5f}, 5 % of images below {cosine.percentile_5:.5f}, "
+        f"1 % below {cosine.percentile_1:.5f}, lowest {cosine.lowest:.5f}"
+    )
+    click.echo(f"  vectors {distances(figures.vectors)}")
+
+
+def drop(engine: EngineReport) -> str:
+    """Return how much accuracy is lost, and how sure that is."""
+    low, high = engine.drop_ci95_pp or (0.0, 0.0)
+    interval = f"95 % interval {low:+.2f} to {high:+.2f}"
+    return f"drop {engine.drop_pp:+.2f} points, {interval} (McNemar p {engine.mcnemar_p:.2g})"
+
+
+def distances(errors: LogitErrors) -> str:
+    relative = "-" if errors.relative_l2 is None else f"{errors.relative_l2:.4f}"
+    sqnr = "-" if errors.sqnr_db is None else f"{errors.sqnr_db:.1f} dB"
+    return f"relative L2 {relative}, SQNR {sqnr}, cosine {errors.cosine:.5f}, max abs {errors.max_abs:.3f}"
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
+from ran_deploy.report.embedding import guessed_pairs, with_vectors, without_pairs
 from ran_deploy.report.schema import (
     BundleSummary,
     ChangedImage,
@@ -17,11 +18,13 @@ from ran_deploy.report.schema import (
     ValidationReport,
 )
 from ran_deploy.verification.comparison import Accuracy, Comparison, Disagreement
+from ran_deploy.verification.embeddings import EmbeddingComparison
 from ran_deploy.verification.golden import SelfTestResult
-from ran_deploy.verification.statistics import Verdict, judge
+from ran_deploy.verification.statistics import PairedOutcome, Verdict, judge
 
 __all__ = ["engine_report", "validation_report"]
 
+Compared = Comparison | EmbeddingComparison
 MOST_UNREADABLE = 10  # names and reasons: enough to see the pattern, and a data set may hold a million
 
 
@@ -29,7 +32,7 @@ def engine_report(
     *,
     backend: str,
     precision: str,
-    comparison: Comparison | None = None,
+    comparison: Compared | None = None,
     self_test: SelfTestResult | None = None,
     max_drop_pp: float | None = None,
     device: Mapping[str, str] | None = None,
@@ -58,7 +61,13 @@ def engine_report(
         images_needed=verdict.images_needed if verdict else None,
         self_test=self_test,
     )
-    return report if comparison is None else _with_comparison(report, comparison, class_names, files or {})
+    if comparison is None:
+        return report
+    if comparison.outcome is not None:
+        report = _with_outcome(report, comparison.outcome)
+    if isinstance(comparison, EmbeddingComparison):
+        return with_vectors(report, comparison, files or {})
+    return _with_classes(report, comparison, class_names, files or {})
 
 
 def validation_report(
@@ -116,23 +125,28 @@ def _lower_first(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
 
 
-def _verdict(comparison: Comparison | None, max_drop_pp: float | None) -> Verdict | None:
+def _verdict(comparison: Compared | None, max_drop_pp: float | None) -> Verdict | None:
     if max_drop_pp is None:
         return None
-    if comparison is None or comparison.accuracy is None:
+    if comparison is None or comparison.outcome is None:
         raise ConfigError("An accuracy budget (--max-drop) needs labelled images: give them with --data.")
-    verdict = judge(comparison.accuracy.outcome, max_drop_pp)
-    if not comparison.accuracy.reference_guesses:
+    verdict = judge(comparison.outcome, max_drop_pp)
+    if not comparison.reference_guesses:
         return verdict
     text = f"The budget of {max_drop_pp:g} cannot be judged: the reference itself does little better than guessing."
     return replace(verdict, passed=False, images_needed=None, text=text)
 
 
-def _warning(comparison: Comparison | None) -> str | None:
+def _warning(comparison: Compared | None) -> str | None:
     """Return what is to be said where wrong labels or pre-processing would make any engine look as good as another."""
-    accuracy = comparison.accuracy if comparison else None
-    if comparison is None or accuracy is None or not accuracy.reference_guesses:
+    if comparison is None or not comparison.reference_guesses:
         return None
+    return guessed_pairs(comparison) if isinstance(comparison, EmbeddingComparison) else _guessed_classes(comparison)
+
+
+def _guessed_classes(comparison: Comparison) -> str:
+    accuracy = comparison.accuracy
+    assert accuracy is not None
     return (
         f"The reference itself is right on {accuracy.top1_reference:.2f} % of {counted(comparison.images, 'image')}, "
         f"where guessing among {accuracy.classes:,} classes gives {100 / accuracy.classes:.2f} %: labels or "
@@ -141,19 +155,21 @@ def _warning(comparison: Comparison | None) -> str | None:
     )
 
 
-def _verdict_text(verdict: Verdict | None, comparison: Comparison | None, self_test: SelfTestResult | None) -> str:
+def _verdict_text(verdict: Verdict | None, comparison: Compared | None, self_test: SelfTestResult | None) -> str:
     """Return one sentence, about the self-test where that failed: accuracy means little then."""
     if self_test is not None and not self_test.passed:
         return f"The {self_test.summary}."
     if verdict is not None:
         return verdict.text
-    if comparison is not None and comparison.accuracy is not None:
-        outcome = comparison.accuracy.outcome
+    if comparison is not None and comparison.outcome is not None:
+        outcome = comparison.outcome
         low, high = outcome.drop_ci95_pp
         return (
-            f"Top-1 drop is {outcome.drop_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}); no budget was set "
-            f"(--max-drop)."
+            f"{outcome.measure} drop is {outcome.drop_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}); "
+            f"no budget was set (--max-drop)."
         )
+    if isinstance(comparison, EmbeddingComparison):
+        return without_pairs(comparison)
     if comparison is not None:
         keep = "keeps its class" if comparison.images == 1 else "keep their class"
         images = counted(comparison.images, "image")
@@ -161,7 +177,19 @@ def _verdict_text(verdict: Verdict | None, comparison: Comparison | None, self_t
     return f"The {self_test.summary}." if self_test else ""
 
 
-def _with_comparison(
+def _with_outcome(report: EngineReport, outcome: PairedOutcome) -> EngineReport:
+    return replace(
+        report,
+        measure=outcome.measure,
+        drop_pp=outcome.drop_pp,
+        drop_ci95_pp=outcome.drop_ci95_pp,
+        lost=outcome.lost,
+        gained=outcome.gained,
+        mcnemar_p=outcome.mcnemar_p,
+    )
+
+
+def _with_classes(
     report: EngineReport, comparison: Comparison, class_names: Sequence[str] | None, files: Mapping[int, str]
 ) -> EngineReport:
     def name(index: int) -> str:
@@ -195,16 +223,10 @@ def _changed_image(disagreement: Disagreement, name: Callable[[int], str], file:
 
 
 def _with_accuracy(report: EngineReport, accuracy: Accuracy) -> EngineReport:
-    outcome = accuracy.outcome
     return replace(
         report,
         top1_reference=accuracy.top1_reference,
         top1_engine=accuracy.top1_engine,
         top5_reference=accuracy.top5_reference,
         top5_engine=accuracy.top5_engine,
-        drop_pp=outcome.drop_pp,
-        drop_ci95_pp=outcome.drop_ci95_pp,
-        lost=outcome.lost,
-        gained=outcome.gained,
-        mcnemar_p=outcome.mcnemar_p,
     )

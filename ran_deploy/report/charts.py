@@ -67,7 +67,8 @@ def _lay_out_drop_axes(axes: Any, engines: Sequence[EngineReport]) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0.08)
     axes.locator_params(axis="x", nbins=6)
-    axes.set_xlabel("top-1 drop in percentage points (right is worse)")
+    measure = (engines[0].measure or "accuracy").lower()
+    axes.set_xlabel(f"{measure} drop in points (right is worse)")
     axes.tick_params(length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
 

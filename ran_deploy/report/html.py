@@ -11,23 +11,25 @@ from typing import Any
 import numpy as np
 
 from ran_deploy.errors import BackendUnavailableError
+from ran_deploy.manifest import Task
 from ran_deploy.report.charts import drop_chart, flip_chart
 from ran_deploy.report.json import write_whole
-from ran_deploy.report.schema import ChangedImage, EngineReport, ValidationReport
+from ran_deploy.report.schema import ChangedImage, EngineReport, TurnedImage, ValidationReport
 from ran_deploy.report.thumbnails import png_data_uri
 
 __all__ = ["render_html", "write_html"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 MISSING = "\N{EN DASH}"
+FIGURES = {Task.CLASSIFICATION: "classes.html", Task.EMBEDDING: "embedding.html"}
 MOST_FLIPS = 10  # rows of the table; the chart shows more or is left out, and the JSON has all
 
 
 @dataclass(frozen=True)
 class _Changed:
-    """One changed image as the page shows it."""
+    """One image that changed its class, or whose vector turned, as the page shows it."""
 
-    image: ChangedImage
+    image: ChangedImage | TurnedImage
     picture: str | None
 
 
@@ -55,10 +57,10 @@ def render_html(report: ValidationReport, *, images: Mapping[int, np.ndarray] | 
         _Changes(
             engine=engine,
             flip_chart=flip_chart(engine.flips, least=MOST_FLIPS + 1),
-            images=tuple(_Changed(image, pictures.get(image.index)) for image in engine.changed),
+            images=tuple(_Changed(image, pictures.get(image.index)) for image in _worst(engine)),
         )
         for engine in report.engines
-        if engine.agreement is not None
+        if engine.images
     ]
     jinja2 = _import_jinja2()
     environment = jinja2.Environment(
@@ -74,8 +76,13 @@ def render_html(report: ValidationReport, *, images: Mapping[int, np.ndarray] | 
         lead=next((engine for engine in report.engines if not engine.estimate), report.engines[0]),
         drop_chart=drop_chart(report.engines, report.max_drop_pp),
         changes=changes,
+        figures=FIGURES[report.bundle.task],
         most_flips=MOST_FLIPS,
     )
+
+
+def _worst(engine: EngineReport) -> tuple[ChangedImage | TurnedImage, ...]:
+    return engine.changed if engine.embedding is None else engine.embedding.turned
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ran_deploy.manifest import Task
+from ran_deploy.verification.embeddings import CosineSummary
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.verification.metrics import LogitErrors
+from ran_deploy.verification.same_different import TarAtFar
 
 __all__ = [
     "SCHEMA_VERSION",
     "BundleSummary",
     "ChangedImage",
     "ClassFlip",
+    "EmbeddingFigures",
     "EngineReport",
+    "PairFigures",
     "Provenance",
+    "TurnedImage",
     "UnreadableImage",
     "ValidationReport",
 ]
@@ -29,7 +35,8 @@ class BundleSummary:
     name: str
     sha256: str
     architecture: str
-    num_classes: int
+    task: Task
+    output_size: int  # number of classes, or of an embedding's features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,42 @@ class ClassFlip:
     reference: str
     engine: str
     images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnedImage:
+    """One image whose vector turned: `index` in the data set, its file, and how far it is from the reference's."""
+
+    index: int
+    file: str | None
+    cosine: float
+    relative_l2: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairFigures:
+    """How well the two tell images of the same from images of different, on `pairs`, of which `same` are of the same.
+
+    Accuracies by the 10-fold protocol of Labeled Faces in the Wild, at the reference's thresholds for both (`threshold`
+    is their mean); `tar` at a threshold of each one's own.
+    """
+
+    pairs: int
+    same: int
+    threshold: float
+    accuracy_reference: float
+    accuracy_engine: float
+    tar: tuple[TarAtFar, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingFigures:
+    """How far an embedding moved: `vectors` over all elements, `cosine` image by image, `turned` the worst first."""
+
+    vectors: LogitErrors
+    cosine: CosineSummary
+    turned: tuple[TurnedImage, ...]
+    pairs: PairFigures | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +132,16 @@ class EngineReport:
     top1_engine: float | None = None
     top5_reference: float | None = None
     top5_engine: float | None = None
+    measure: str | None = None  # what drop_pp is of: "Top-1", "Verification accuracy"
     drop_pp: float | None = None
     drop_ci95_pp: tuple[float, float] | None = None
-    lost: int | None = None  # images that only the reference gets right
-    gained: int | None = None  # images that only the engine gets right
+    lost: int | None = None  # images, or pairs of images, that only the reference gets right
+    gained: int | None = None  # likewise only the engine
     mcnemar_p: float | None = None
     images_needed: int | None = None
     agreement: float | None = None
     logits: LogitErrors | None = None
+    embedding: EmbeddingFigures | None = None
     self_test: SelfTestResult | None = None
     changed_images: int = 0
     changed: tuple[ChangedImage, ...] = ()
@@ -109,7 +154,7 @@ class Provenance:
 
     `reference` is None where engines only reproduced golden logits. `calibration` is a sentence; `tools` maps the
     packages that made the bundle to their versions. `labels` says how the images' labels became the bundle's classes,
-    where that was not by name.
+    where that was not by name; `pairs` which images of an embedding's data were compared with which.
     """
 
     reference: str | None
@@ -119,6 +164,7 @@ class Provenance:
     calibration: str | None
     data: str | None
     labels: str | None = None
+    pairs: str | None = None
     tools: Mapping[str, str]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -14,9 +15,19 @@ from ran_deploy.verification.chance import near_chance
 from ran_deploy.verification.metrics import ErrorSums, LogitErrors, agreeing, error_sums, logit_errors, top_k_correct
 from ran_deploy.verification.statistics import PairedOutcome
 
-__all__ = ["Accuracy", "ClassCount", "Comparison", "Disagreement", "compare"]
+__all__ = ["Accuracy", "ClassCount", "Comparison", "Disagreement", "Infer", "Tally", "compare", "compare_by"]
 
 Infer = Callable[[np.ndarray], np.ndarray]
+Result = TypeVar("Result", covariant=True)
+
+
+class Tally(Protocol[Result]):
+    """What is remembered of the outputs (N, size) of reference and engine, batch by batch, and what follows from it."""
+
+    images: int
+
+    def add(self, expected: np.ndarray, found: np.ndarray, labels: np.ndarray | None) -> None: ...
+    def result(self) -> Result: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +91,25 @@ class Comparison:
     flips: tuple[ClassCount, ...]
     confusion: tuple[ClassCount, ...] | None
 
+    @property
+    def outcome(self) -> PairedOutcome | None:
+        """What a budget is judged by."""
+        return self.accuracy.outcome if self.accuracy else None
+
+    @property
+    def reference_guesses(self) -> bool:
+        """Whether even the reference is hardly better than chance."""
+        return self.accuracy is not None and self.accuracy.reference_guesses
+
+    @property
+    def worst(self) -> tuple[int, ...]:
+        """The images to look at."""
+        return tuple(disagreement.index for disagreement in self.disagreements)
+
+    def renumbered(self, indices: Sequence[int]) -> Comparison:
+        """Return the same with `indices[i]` as the number of image i."""
+        return replace(self, disagreements=tuple(replace(d, index=indices[d.index]) for d in self.disagreements))
+
 
 def compare(
     reference: Infer,
@@ -96,29 +126,41 @@ def compare(
     Raises: DatasetError for no images, labels on some batches only, or a label that is no class of the network;
     CheckpointError and SelfTestError for logits of the reference and the engine that are not finite.
     """
-    tally = _Tally(worst)
+    return compare_by(_Tally(worst), reference, engine, batches, progress)
+
+
+def compare_by(
+    tally: Tally[Result],
+    reference: Infer,
+    engine: Infer,
+    batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Run both on every batch that holds images, and return what `tally` makes of their outputs; see `compare`."""
     for images, labels in batches:
         if not len(images):
             continue
         expected, found = reference(images), engine(images)
-        _check_logits(expected, found, len(images), tally.images)
+        _check_outputs(expected, found, len(images), tally.images)
         tally.add(expected, found, None if labels is None else np.asarray(labels))
         if progress is not None:
             progress(tally.images)
+    if not tally.images:
+        raise DatasetError("There are no images to compare on. Give a data set with --data.")
     return tally.result()
 
 
-def _check_logits(expected: np.ndarray, found: np.ndarray, images: int, start: int) -> None:
+def _check_outputs(expected: np.ndarray, found: np.ndarray, images: int, start: int) -> None:
     if expected.ndim != 2 or len(expected) != images or expected.shape != found.shape:
         raise ShapeError(
-            f"For {counted(images, 'image')} the reference returns logits of shape {expected.shape}, "
+            f"For {counted(images, 'image')} the reference returns outputs of shape {expected.shape}, "
             f"the engine {found.shape}. They are not of one network: give the checkpoint the bundle was exported from."
         )
     for logits, error, who in ((expected, CheckpointError, "reference"), (found, SelfTestError, "engine")):
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(broken):
             raise error(
-                f"The {who}'s logits of image {start + broken[0]} are NaN or infinite; its predictions mean nothing. "
+                f"The {who}'s outputs of image {start + broken[0]} are NaN or infinite; they mean nothing. "
                 f"{'Check the checkpoint.' if who == 'reference' else 'Export with --precision fp32 to compare.'}"
             )
 
@@ -180,8 +222,6 @@ class _Tally:
         self.correct["gained"] += int((after & ~before).sum())
 
     def result(self) -> Comparison:
-        if not self.images:
-            raise DatasetError("There are no images to compare on. Give a data set with --data.")
         return Comparison(
             images=self.images,
             accuracy=self._accuracy() if self.labelled else None,

@@ -1,4 +1,4 @@
-"""How far two sets of logits (N, classes) are apart, and how often they name the right class.
+"""How far two sets of outputs (N, classes or features) are apart, and how often logits name the right class.
 
 Sums run in float64. Every error can be gathered batch by batch: sum the `ErrorSums` of the batches.
 """
@@ -12,7 +12,16 @@ import numpy as np
 
 from ran_deploy.errors import ShapeError
 
-__all__ = ["ErrorSums", "LogitErrors", "agreeing", "error_sums", "logit_errors", "relative_l2", "top_k_correct"]
+__all__ = [
+    "ErrorSums",
+    "LogitErrors",
+    "agreeing",
+    "error_sums",
+    "logit_errors",
+    "relative_l2",
+    "row_cosines",
+    "top_k_correct",
+]
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,17 @@ def _relative_l2(sums: ErrorSums) -> float:
     if sums.reference == 0:
         return 0.0 if sums.error == 0 else math.inf
     return math.sqrt(sums.error) / math.sqrt(sums.reference)
+
+
+def row_cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the cosine of the angle between each row of two (N, F) arrays: float64 (N,).
+
+    As in `LogitErrors` it is 1 for two zero rows and 0 for one; NaN where a value is.
+    """
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    products = np.clip((a * b).sum(axis=1) / np.where(norms == 0, 1, norms), -1, 1)
+    return np.where(norms == 0, (a == b).all(axis=1).astype(np.float64), products)
 
 
 def agreeing(reference: np.ndarray, output: np.ndarray) -> np.ndarray:

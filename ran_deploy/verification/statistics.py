@@ -17,11 +17,16 @@ MOST_IMAGES = 10**9  # more is never gathered: the answer is then "no number of 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedOutcome:
-    """Which of `images` only the reference got right (`lost`) and which only the engine did (`gained`)."""
+    """Which of `images` only the reference got right (`lost`) and which only the engine did (`gained`).
+
+    `measure` is the accuracy this is about, `unit` what is counted: pairs of images where those are judged.
+    """
 
     images: int
     lost: int
     gained: int
+    measure: str = "Top-1"
+    unit: str = "image"
 
     @property
     def drop_pp(self) -> float:
@@ -62,7 +67,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     if not 0 <= max_drop_pp <= 100:
         raise ConfigError(f"The accuracy budget is {max_drop_pp} points; choose a value in 0..100.")
     low, high = outcome.drop_ci95_pp
-    measured = f"Top-1 drop is {outcome.drop_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
+    measured = f"{outcome.measure} drop is {outcome.drop_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
     if high <= max_drop_pp:
         text = f"{measured}: the upper bound is within the budget of {max_drop_pp:g}."
         return Verdict(passed=True, max_drop_pp=max_drop_pp, images_needed=None, text=text)
@@ -72,10 +77,10 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     elif outcome.drop_pp > max_drop_pp:
         reason = f"it is beyond the budget of {max_drop_pp:g}"
     elif needed is None:
-        reason = f"it is at the budget of {max_drop_pp:g}, and no number of images proves it is within"
+        reason = f"it is at the budget of {max_drop_pp:g}, and no number of {outcome.unit}s proves it is within"
     else:
         reason = (
-            f"it is within the budget of {max_drop_pp:g} but {counted(outcome.images, 'image')} cannot prove it; "
+            f"it is within the budget of {max_drop_pp:g} but {counted(outcome.images, outcome.unit)} cannot prove it; "
             f"about {_rounded_up(needed):,} would, if it stays the same"
         )
     return Verdict(passed=False, max_drop_pp=max_drop_pp, images_needed=needed, text=f"{measured}: {reason}.")

@@ -80,10 +80,10 @@ def checkpoint_reference(path: Path, model: str | None, manifest: Manifest, arch
     checkpoint = load_checkpoint(path, architecture=architecture, model=model, input_size=size)
     if architecture is model is None and _exported_under_a_name(checkpoint, manifest):
         checkpoint = load_checkpoint(path, architecture=manifest.architecture, input_size=size)
-    if checkpoint.num_classes != manifest.num_classes:
+    if checkpoint.num_classes != manifest.output_size:
         raise CheckpointError(
-            f"Checkpoint {path} has {checkpoint.num_classes} classes, the bundle {manifest.num_classes}; give the "
-            "checkpoint the bundle was exported from."
+            f"Checkpoint {path} has {manifest.task.counted(checkpoint.num_classes)}, the bundle "
+            f"{manifest.output_size}; give the checkpoint the bundle was exported from."
         )
     return lambda images: torch_logits(checkpoint, manifest.preprocessing, images)
 

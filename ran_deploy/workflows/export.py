@@ -18,7 +18,7 @@ from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.counts import counted
 from ran_deploy.datasets import Dataset, Split, open_dataset
 from ran_deploy.errors import ConfigError
-from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest
+from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
 from ran_deploy.models import LoadedCheckpoint, load_checkpoint
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, describe, prepare
@@ -47,8 +47,9 @@ Progress = Callable[[int, int], None]  # images done, of how many
 class ExportConfig:
     """What to export and how; sizes are (height, width). `golden` is a path, 'synthetic' or None for a default.
 
-    `backends` None means every dialect, and engines for all backends that this machine can build. `sign` is a private
-    key, an Ed25519 PEM file.
+    `backends` None means every dialect, and engines for all backends that this machine can build. `task` None means
+    what the checkpoint's layout is for: classification where `model` builds the network. `sign` is a private key, an
+    Ed25519 PEM file.
     """
 
     checkpoint: Path
@@ -62,6 +63,7 @@ class ExportConfig:
     input_size: tuple[int, int] | None = None
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
     labels: tuple[str, ...] | None = None
+    task: Task | None = None
     architecture: str | None = None
     model: str | None = None
     golden: str | None = None
@@ -134,9 +136,11 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
     checkpoint = load_checkpoint(
         config.checkpoint, architecture=config.architecture, model=config.model, input_size=config.input_size
     )
+    if config.task is not None:
+        checkpoint = replace(checkpoint, task=config.task)
     report(
         f"checkpoint: {checkpoint.architecture}, {checkpoint.parameters / 1e6:.2f} M parameters, "
-        f"{counted(checkpoint.num_classes, 'class', 'classes')} "
+        f"{checkpoint.task.counted(checkpoint.num_classes)} "
         f"({'; '.join([f'{checkpoint.layout} layout', *checkpoint.notes])})"
     )
     dataset = open_dataset(config.calibration_data, Split.TRAIN) if config.calibration_data else None
@@ -183,7 +187,7 @@ def _graphs(
     records, logits = {}, {"pytorch": expected}
     for name in dict.fromkeys(dialect_of(backend) for backend in config.backends or BACKENDS):
         report(f"lowering to the {name} dialect")
-        dialect = lower_dialect(artifact, name, config.precision, inputs, expected)
+        dialect = lower_dialect(artifact, name, config.precision, inputs, expected, checkpoint.task)
         same = next((file for file, data in files.items() if data == dialect.graph), dialect.record.graph)
         files[same] = dialect.graph
         records[name], logits[name] = replace(dialect.record, graph=same), dialect.logits
@@ -201,7 +205,7 @@ def _manifest(config: ExportConfig, source: _Source) -> Manifest:
         name=config.output.name.removesuffix(".zip").removesuffix(".ran"),
         task=checkpoint.task,
         architecture=checkpoint.architecture,
-        num_classes=checkpoint.num_classes,
+        output_size=checkpoint.num_classes,
         labels=source.labels,
         preprocessing=source.recipe,
         preprocessing_source=source.recipe_source,
@@ -243,7 +247,17 @@ def _golden_inputs(
 def _labels(
     asked: tuple[str, ...] | None, checkpoint: LoadedCheckpoint, dataset: Dataset | None
 ) -> tuple[str, ...] | None:
-    """Return the class names: those asked for, the checkpoint's, or the data set's where their number fits."""
+    """Return the class names: those asked for, the checkpoint's, or the data set's where their number fits.
+
+    An embedding has none: its features mean nothing one by one, and it compares classes that it was never shown.
+    """
+    if checkpoint.task is Task.EMBEDDING:
+        if asked is not None:
+            raise ConfigError(
+                f"--labels names classes, but {checkpoint.architecture} is an embedding of {checkpoint.num_classes} "
+                "features. Leave --labels out, or add --task classification if its outputs are logits."
+            )
+        return None
     if asked is not None and len(asked) != checkpoint.num_classes:
         raise ConfigError(
             f"--labels names {counted(len(asked), 'class', 'classes')}; the checkpoint has {checkpoint.num_classes}."

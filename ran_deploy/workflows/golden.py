@@ -1,4 +1,4 @@
-"""Golden inputs with the logits every evaluation must reproduce: made at export, compared on each device."""
+"""Golden inputs with the outputs every evaluation must reproduce: made at export, compared on each device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ran_deploy.bundle import Bundle
 from ran_deploy.errors import BundleError, SelfTestError
+from ran_deploy.manifest import Task
 from ran_deploy.verification.golden import SelfTestResult, self_test
 
 __all__ = ["GOLDEN_FILE", "GOLDEN_INPUTS", "Golden", "prove", "read_golden", "synthetic_inputs"]
@@ -21,7 +22,7 @@ GOLDEN_INPUTS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """uint8 inputs (N, H, W, 3) as engines take them, and float32 logits (N, classes) by evaluation.
+    """uint8 inputs (N, H, W, 3) as engines take them, and float32 logits or features (N, output size) by evaluation.
 
     Keys of `logits` are 'pytorch' and the names of dialects.
     """
@@ -69,12 +70,19 @@ def _stretched(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def prove(
-    infer: Callable[[np.ndarray], np.ndarray], golden: Golden, dialect: str, *, spread: float, max_batch: int, name: str
+    infer: Callable[[np.ndarray], np.ndarray],
+    golden: Golden,
+    dialect: str,
+    *,
+    task: Task,
+    spread: float,
+    max_batch: int,
+    name: str,
 ) -> SelfTestResult:
     """Run the golden self-test. Raises: SelfTestError if it fails: that engine must not be used."""
     if dialect not in golden.logits:
         raise BundleError(f"The bundle has no golden logits for the {dialect} dialect. Export it with that backend.")
-    result = self_test(infer, golden.inputs, golden.logits[dialect], spread=spread, max_batch=max_batch)
+    result = self_test(infer, golden.inputs, golden.logits[dialect], spread=spread, max_batch=max_batch, task=task)
     if not result.passed:
         raise SelfTestError(f"{name} failed the golden self-test and is not used: {result.summary}")
     return result

@@ -12,7 +12,7 @@ from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.errors import BackendUnavailableError, ConversionError
-from ran_deploy.manifest import DialectRecord
+from ran_deploy.manifest import DialectRecord, Task
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import open_runner
 from ran_deploy.runtime.backends.ort import open_reference
@@ -41,11 +41,11 @@ class Dialect:
 
 
 def lower_dialect(
-    artifact: ir.Model, dialect: str, precision: Precision, inputs: np.ndarray, expected: np.ndarray
+    artifact: ir.Model, dialect: str, precision: Precision, inputs: np.ndarray, expected: np.ndarray, task: Task
 ) -> Dialect:
     """Lower `artifact`, evaluate the result exactly as written and measure how far real CPU engines are from that.
 
-    `expected` are PyTorch's logits. Raises: ConversionError if the dialect gives no finite logits.
+    `expected` are PyTorch's outputs. Raises: ConversionError if the dialect gives no finite ones.
     """
     model = lower(artifact, dialect, precision)
     check(model)
@@ -58,9 +58,12 @@ def lower_dialect(
         )
     spread = _spread(graph, precision, inputs, logits, dialect)
     record = DialectRecord(
-        graph=f"graphs/{dialect}.onnx", spread=spread, label_agreement=float(agreeing(expected, logits).mean())
+        graph=f"graphs/{dialect}.onnx",
+        spread=spread,
+        relative_l2=relative_l2(expected, logits),
+        label_agreement=float(agreeing(expected, logits).mean()) if task is Task.CLASSIFICATION else None,
     )
-    logger.debug("%s: relative L2 to PyTorch %.4f, spread %.4f", dialect, relative_l2(expected, logits), spread)
+    logger.debug("%s: relative L2 to PyTorch %.4f, spread %.4f", dialect, record.relative_l2, spread)
     return Dialect(graph=graph, logits=logits, record=record)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,15 @@ import numpy as np
 from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.counts import counted
-from ran_deploy.datasets import Split, match_labels, open_dataset
+from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.errors import ConfigError
-from ran_deploy.manifest import Manifest
+from ran_deploy.manifest import Manifest, Task
 from ran_deploy.report.schema import ValidationReport
-from ran_deploy.verification.comparison import Comparison, compare
 from ran_deploy.workflows.engines import ALL, AUTO, expand_backends, load_engine, prove_engine, runnable_backends
 from ran_deploy.workflows.evaluators import Infer, Replayed, checkpoint_reference, emulated_dialect, graph_reference
-from ran_deploy.workflows.validation_images import ValidationImages, read_images
+from ran_deploy.workflows.validation_images import ValidationImages
 from ran_deploy.workflows.validation_report import Measured, report_on, shown_images
+from ran_deploy.workflows.validation_tasks import TASKS, Compared, ImageRequest
 
 __all__ = ["ValidateConfig", "Validation", "validate_bundle"]
 
@@ -36,7 +36,8 @@ class ValidateConfig:
     """What to check: without `data` the golden self-test alone, without `reference` against the bundle's FP32 graph.
 
     `backends` may hold 'auto', the best that can run here, and 'all', which also estimates those that cannot by
-    emulating their graph. `max_drop_pp` is in percentage points of top-1.
+    emulating their graph. `pairs` is a file that says which images of an embedding's data show the same; without it
+    pairs are made of the classes. `max_drop_pp` is in percentage points of top-1, or of verification accuracy.
     """
 
     bundle: Path
@@ -44,6 +45,7 @@ class ValidateConfig:
     reference: Path | None = None
     architecture: str | None = None
     model: str | None = None
+    pairs: Path | None = None
     backends: tuple[str, ...] = (AUTO,)
     max_drop_pp: float | None = None
     limit: int | None = None
@@ -55,6 +57,8 @@ class ValidateConfig:
             raise ConfigError("--reference compares on images; add --data PATH.")
         if self.data is None and self.max_drop_pp is not None:
             raise ConfigError("--max-drop is judged on labelled images; add --data PATH.")
+        if self.pairs is not None and (self.data is None or self.limit is not None):
+            raise ConfigError("--pairs names images of --data PATH, and all of them: add --data, leave --limit out.")
         if self.max_drop_pp is not None and not 0 <= self.max_drop_pp <= 100:
             raise ConfigError(f"--max-drop is {self.max_drop_pp}; expected percentage points from 0 to 100.")
         if self.limit is not None and self.limit < 1:
@@ -70,21 +74,19 @@ class Validation:
 
 
 class _Reference:
-    """What one engine after another is compared with, on the same images; its logits are computed once."""
+    """What one engine after another is compared with, on the same images; its outputs are computed once."""
 
-    def __init__(self, name: str, infer: Infer, images: ValidationImages, progress: Progress) -> None:
+    def __init__(self, name: str, infer: Infer, images: ValidationImages, task: Task, progress: Progress) -> None:
         self.name = name
         self.images = images
-        self._logits = Replayed(infer)
+        self._outputs = Replayed(infer)
+        self._task = TASKS[task]
         self._progress = progress
 
-    def compare(self, engine: Infer) -> Comparison:
-        """Compare an engine on all images; disagreements have their index in the data set."""
-        indices, total = self.images.indices, len(self.images)
-        found = compare(
-            self._logits.start(), engine, self.images.batches(), progress=lambda done: self._progress(done, total)
-        )
-        return replace(found, disagreements=tuple(replace(d, index=indices[d.index]) for d in found.disagreements))
+    def compare(self, engine: Infer) -> Compared:
+        """Compare an engine on all images; what is told of single ones has their index in the data set."""
+        total = len(self.images)
+        return self._task.compare(self.images, self._outputs.start(), engine, lambda done: self._progress(done, total))
 
 
 def validate_bundle(
@@ -106,7 +108,7 @@ def validate_bundle(
         if images is not None:
             name, infer = stack.enter_context(_open_reference(config, bundle))
             report(f"reference: {name}")
-            reference = _Reference(name, infer, images, progress)
+            reference = _Reference(name, infer, images, bundle.manifest.task, progress)
         measured = [_measured(bundle, backend, reference, config.cache_dir, report) for backend in backends]
         if reference is not None and ALL in config.backends:
             missing = _cannot_run(bundle, config.cache_dir)
@@ -120,23 +122,17 @@ def validate_bundle(
 
 def _read_images(config: ValidateConfig, manifest: Manifest, report: Report, progress: Progress) -> ValidationImages:
     assert config.data is not None
-    dataset = open_dataset(config.data, Split.TEST)
-    if config.max_drop_pp is not None and dataset.label(0) is None:
-        raise ConfigError(f"--max-drop is judged on labelled images; {dataset.name} has no labels.")
-    dataset, labels = match_labels(dataset, manifest.labels, manifest.num_classes)
-    if labels:
-        report(f"labels: {labels}")
-    report(f"reading {counted(min(config.limit or len(dataset), len(dataset)), 'image')} of {dataset.name}")
-    images = read_images(
-        dataset,
-        manifest.preprocessing,
-        limit=config.limit,
-        calibrated=manifest.calibration.image_sha256 if manifest.calibration else (),
-        progress=progress,
+    return TASKS[manifest.task].read(
+        ImageRequest(
+            dataset=open_dataset(config.data, Split.TEST),
+            manifest=manifest,
+            limit=config.limit,
+            pairs=config.pairs,
+            judged=config.max_drop_pp is not None,
+            report=report,
+            progress=progress,
+        )
     )
-    if images.unreadable:
-        report(f"left out: {counted(len(images.unreadable), 'image')} that cannot be read")
-    return replace(images, labels=labels)
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from ran_deploy.datasets import Dataset, image_digest, refuse_overlap, select_indices, unreadable
+from ran_deploy.datasets.pairs import ImagePairs
 from ran_deploy.errors import DatasetError, InputError
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.report.schema import UnreadableImage
@@ -22,7 +23,8 @@ BATCH = 32  # images in memory at a time; engines split it as their profile dema
 class ValidationImages:
     """The images of a data set that can be used: `indices` are their positions in it, `unreadable` the others.
 
-    `labels` says how its labels became the bundle's classes, where that was not by name.
+    `labels` says how its labels became the bundle's classes, where that was not by name. `pairs`, for embeddings,
+    number the images as `batches` gives them, and `pairs_note` says where they come from.
     """
 
     dataset: Dataset
@@ -30,6 +32,8 @@ class ValidationImages:
     indices: tuple[int, ...]
     unreadable: tuple[UnreadableImage, ...]
     labels: str | None = None
+    pairs: ImagePairs | None = None
+    pairs_note: str | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -62,15 +66,16 @@ def read_images(
     recipe: Preprocessing,
     *,
     limit: int | None = None,
+    indices: Sequence[int] | None = None,
     calibrated: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ValidationImages:
-    """Read and prepare every image once, or `limit` of them that are balanced over classes.
+    """Read and prepare every image once, or `limit` of them that are balanced over classes, or those at `indices`.
 
     `calibrated` are the digests of the images an engine was calibrated with; `progress` hears the images done, of all.
     Raises: DatasetError if one of those is among the images, or if none can be read.
     """
-    indices = sorted(select_indices(dataset, limit or len(dataset)))
+    indices = sorted(select_indices(dataset, limit or len(dataset))) if indices is None else indices
     found: dict[int, str] = {}
     unreadable: list[UnreadableImage] = []
     with ThreadPoolExecutor() as pool:

@@ -17,9 +17,9 @@ from ran_deploy.preprocessing import describe
 from ran_deploy.report.building import engine_report, validation_report
 from ran_deploy.report.schema import BundleSummary, EngineReport, Provenance, ValidationReport
 from ran_deploy.runtime.backends import fingerprint
-from ran_deploy.verification.comparison import Comparison
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.validation_images import ValidationImages
+from ran_deploy.workflows.validation_tasks import Compared
 
 __all__ = ["Measured", "report_on", "shown_images"]
 
@@ -28,12 +28,12 @@ __all__ = ["Measured", "report_on", "shown_images"]
 class Measured:
     """What was found out about one backend. Without a self-test it did not run here: its graph was emulated.
 
-    Disagreements have their index in the data set.
+    What the comparison tells of single images has their index in the data set.
     """
 
     backend: str
     self_test: SelfTestResult | None
-    comparison: Comparison | None
+    comparison: Compared | None
 
 
 def report_on(
@@ -52,7 +52,8 @@ def report_on(
             name=manifest.name,
             sha256=bundle.digest,
             architecture=manifest.architecture,
-            num_classes=manifest.num_classes,
+            task=manifest.task,
+            output_size=manifest.output_size,
         ),
         provenance=_provenance(manifest, images, reference),
         max_drop_pp=max_drop_pp,
@@ -64,7 +65,7 @@ def report_on(
 def shown_images(images: ValidationImages | None, measured: Sequence[Measured]) -> dict[int, np.ndarray]:
     """Return the images that the report shows, uint8 RGB by index in the data set, without those lost meanwhile."""
     shown = {}
-    for index in sorted({index for found in measured for index in _disagreeing(found)}) if images else ():
+    for index in sorted({index for found in measured for index in _shown(found)}) if images else ():
         assert images is not None
         with contextlib.suppress(InputError):  # the figures are done: a picture less must not lose them
             shown[index] = images.dataset.image(index)
@@ -84,12 +85,12 @@ def _engine(
         device=fingerprint(found.backend) if ran_here else {},
         estimate=not ran_here,
         class_names=manifest.labels,
-        files={index: images.dataset.origin(index) for index in _disagreeing(found)} if images else {},
+        files={index: images.dataset.origin(index) for index in _shown(found)} if images else {},
     )
 
 
-def _disagreeing(found: Measured) -> list[int]:
-    return [d.index for d in found.comparison.disagreements] if found.comparison else []
+def _shown(found: Measured) -> tuple[int, ...]:
+    return found.comparison.worst if found.comparison else ()
 
 
 def _provenance(manifest: Manifest, images: ValidationImages | None, reference: str | None) -> Provenance:
@@ -104,5 +105,6 @@ def _provenance(manifest: Manifest, images: ValidationImages | None, reference: 
         else None,
         data=f"{images.dataset.name} ({images.dataset.kind})" if images else None,
         labels=images.labels if images else None,
+        pairs=images.pairs_note if images else None,
         tools=manifest.tools,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from ran_deploy.manifest import Task
 from ran_deploy.report import (
     BundleSummary,
     EngineReport,
@@ -70,11 +71,12 @@ def report_of() -> Callable[..., ValidationReport]:
         *engines: EngineReport,
         max_drop_pp: float | None = 1.0,
         name: str = "sorter",
+        task: Task = Task.CLASSIFICATION,
         unreadable: Sequence[UnreadableImage] = (),
     ) -> ValidationReport:
         return validation_report(
             engines,
-            bundle=BundleSummary(name=name, sha256="5e" * 32, architecture="Attention-56", num_classes=10),
+            bundle=BundleSummary(name=name, sha256="5e" * 32, architecture="Attention-56", task=task, output_size=10),
             provenance=Provenance(
                 reference="reference.onnx on ONNX Runtime, FP32",
                 checkpoint="best.safetensors",

@@ -40,7 +40,7 @@ def manifest(batch: BatchProfile) -> Manifest:
         name="mean",
         task=Task.CLASSIFICATION,
         architecture="mean",
-        num_classes=5,
+        output_size=5,
         labels=("a", "b", "c", "d", "e"),
         preprocessing=Preprocessing(crop=(HEIGHT, WIDTH), resize=8),
         preprocessing_source="test",

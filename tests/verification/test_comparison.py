@@ -142,7 +142,7 @@ def test_a_label_that_is_no_class_is_refused(images, logits, labels, label):
 @pytest.mark.parametrize(("who", "error"), [(0, CheckpointError), (1, SelfTestError)])
 def test_logits_that_are_not_finite_are_refused_with_the_image(images, logits, labels, who, error):
     logits[who][23, 2] = np.nan
-    with pytest.raises(error, match="logits of image 23 are NaN or infinite"):
+    with pytest.raises(error, match="outputs of image 23 are NaN or infinite"):
         compared(images, logits, labels)
 
 

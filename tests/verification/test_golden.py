@@ -43,7 +43,7 @@ def test_the_same_network_passes_at_one_a_partial_and_the_largest_batch(run, net
     result = run(infer)
     assert result.passed
     assert [batch.batch_size for batch in result.batches] == [1, 5, 8]
-    assert all(batch.relative_l2 < 1e-6 and batch.labels > 0 for batch in result.batches)
+    assert all(batch.relative_l2 < 1e-6 and batch.rows > 0 for batch in result.batches)
     assert seen == [1] * INPUTS + [5] * 3 + [8] * 2
     assert "passed at batch 1, 5, 8" in result.summary
 
@@ -77,7 +77,7 @@ def test_rounding_noise_passes_and_the_tolerance_grows_with_the_spread(run, netw
 def test_a_wrong_scale_fails_though_labels_agree(run, network):
     result = run(lambda images: network(images) * 1.05)
     assert not result.passed
-    assert [batch.wrong_labels for batch in result.batches] == [0, 0, 0]
+    assert [batch.wrong_rows for batch in result.batches] == [0, 0, 0]
     assert "relative L2 is 0.0500, 0.0300 is allowed" in result.summary
 
 
@@ -102,7 +102,7 @@ def test_one_swapped_label_fails_within_the_tolerance(rng):
     assert not result.passed
     for batch in result.batches:
         assert batch.relative_l2 < 0.012
-        assert batch.wrong_labels == 1
+        assert batch.wrong_rows == 1
     assert "certain labels differ" in result.summary
 
 
@@ -137,7 +137,7 @@ def test_one_output_that_is_not_finite_fails(run, network, bad):
 
 
 def test_outputs_of_another_shape_are_refused(run, network):
-    with pytest.raises(ShapeError, match=r"returns logits of shape \(1, 6\); \(1, 7\) was recorded"):
+    with pytest.raises(ShapeError, match=r"returns outputs of shape \(1, 6\); \(1, 7\) was recorded"):
         run(lambda images: network(images)[:, :6])
 
 
