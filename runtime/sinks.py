@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 import msgspec
 
-from ran_deploy.errors import ConfigError, OutputError
+from ran_deploy.errors import OutputError
+from ran_deploy.runtime.answers import Answers
 from ran_deploy.runtime.pipeline import Result
-from ran_deploy.runtime.postprocess import Prediction
+from ran_deploy.runtime.text import text_cell, unicode_text
 
-__all__ = ["CsvSink", "JsonlSink", "Sink", "json_row", "open_sink"]
+__all__ = ["CsvSink", "JsonlSink", "Sink", "json_row"]
 
 
 class Sink:
@@ -26,32 +26,40 @@ class Sink:
     Raises: OutputError from the start if `path` cannot be written, later if the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
+    BINARY = False
+
+    def __init__(self, path: Path, answers: Answers) -> None:
+        self.answers = answers
         self.path = path.resolve()  # a link stays one: what it points to is replaced
-        direct = self.path.exists() and not self.path.is_file()
-        self.written = self.path if direct else self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self.direct = self.path.exists() and not self.path.is_file()
+        self.written = self.path if self.direct else self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         if self.path.is_file() and not os.access(self.path, os.W_OK):
             raise OutputError(f"Cannot write {path}: the file is read-only. Choose another place.")
+        text: dict[str, Any] = {} if self.BINARY else {"encoding": "utf-8", "newline": ""}
         try:
-            self.stream: TextIO = self.written.open("w", encoding="utf-8", newline="")
+            self.stream: IO[Any] = self.written.open("wb" if self.BINARY else "w", **text)
         except OSError as exc:
             raise OutputError(f"Cannot write {path} ({exc.strerror}). Choose another place.") from exc
 
-    def write(self, result: Result, predictions: Sequence[Prediction]) -> None:
-        """Add one result. `predictions` is empty where it has an error."""
+    def write(self, result: Result) -> None:
+        """Add one result."""
         try:
-            self.write_rows(result, predictions)
+            self.write_rows(result)
         except OSError as exc:
             raise OutputError(f"Cannot write {self.path} any further ({exc.strerror}).") from exc
 
-    def write_rows(self, result: Result, predictions: Sequence[Prediction]) -> None:
+    def write_rows(self, result: Result) -> None:
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write what can be known only at the end."""
 
     def close(self) -> None:
         """Put the file in its place; a second call does nothing."""
         if self.stream.closed:
             return
         try:
+            self.finish()
             self.stream.close()
             if self.written != self.path:
                 self.written.replace(self.path)
@@ -80,56 +88,32 @@ class JsonlSink(Sink):
     """One JSON object a line and an image, always with the same three keys.
 
     {"source": "a.jpg", "predictions": [{"index": 3, "label": "Dress", "probability": 0.9, "logit": 7}], "error": null}
+    {"source": "a.jpg", "embedding": [0.25, -1.5], "error": null}
     """
 
-    def write_rows(self, result: Result, predictions: Sequence[Prediction]) -> None:
-        self.stream.write(json_row(result, predictions) + "\n")
+    def write_rows(self, result: Result) -> None:
+        self.stream.write(json_row(result, self.answers) + "\n")
 
 
 class CsvSink(Sink):
-    """One row a prediction, rank 1 the likeliest; an image that failed has one row, with the error alone.
+    """The rows of each answer between source and error; an image that failed has one row, with the error alone."""
 
-    Text that a spreadsheet would take for a formula begins with an apostrophe.
-    """
-
-    COLUMNS = ("source", "rank", "index", "label", "probability", "logit", "error")
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, answers: Answers) -> None:
+        super().__init__(path, answers)
         self.rows = csv.writer(self.stream)
-        self.rows.writerow(self.COLUMNS)
+        self.rows.writerow(["source", *answers.columns, "error"])
 
-    def write_rows(self, result: Result, predictions: Sequence[Prediction]) -> None:
-        source = _cell(result.name)
-        if result.error is not None:
-            self.rows.writerow([source, "", "", "", "", "", _cell(result.error)])
-        for rank, best in enumerate(predictions, 1):
-            label = _cell(best.label or "")
-            self.rows.writerow([source, rank, best.index, label, f"{best.probability:.6g}", f"{best.logit:.6g}", ""])
+    def write_rows(self, result: Result) -> None:
+        source = text_cell(result.name)
+        if result.logits is None:
+            self.rows.writerow([source, *[""] * len(self.answers.columns), text_cell(result.error or "")])
+            return
+        self.rows.writerows([source, *cells, ""] for cells in self.answers.cells(result.logits))
 
 
-def json_row(result: Result, predictions: Sequence[Prediction]) -> str:
-    """Return a result as one JSON object in one line; `predictions` is empty where it has an error."""
-    error = None if result.error is None else _unicode(result.error)
-    row = {"source": _unicode(result.name), "predictions": list(predictions), "error": error}
+def json_row(result: Result, answers: Answers | None = None) -> str:
+    """Return a result as one JSON object in one line, with what `answers` make of it where they are given."""
+    error = None if result.error is None else unicode_text(result.error)
+    fields = answers.fields(result.logits) if answers is not None else {}
+    row = {"source": unicode_text(result.name), **fields, "error": error}
     return msgspec.json.encode(row).decode()  # NaN becomes null: JSON has none
-
-
-SINKS: dict[str, type[JsonlSink] | type[CsvSink]] = {".jsonl": JsonlSink, ".csv": CsvSink}
-
-
-def open_sink(path: Path) -> Sink:
-    """Return the sink for the suffix of `path`. Raises: ConfigError for another suffix; OutputError if unwritable."""
-    suffix = path.suffix.lower()
-    if suffix not in SINKS:
-        raise ConfigError(f"{path}: results are written as {' or '.join(SINKS)}; found {suffix or 'no suffix'}.")
-    return SINKS[suffix](path)
-
-
-def _unicode(text: str) -> str:
-    """Return `text` with what is no Unicode, as in file names of other encodings, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _cell(text: str) -> str:
-    return _unicode("'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)

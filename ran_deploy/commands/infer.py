@@ -28,8 +28,8 @@ from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ran_deploy.runtime.answers import Answers
     from ran_deploy.runtime.pipeline import Result
-    from ran_deploy.runtime.postprocess import Prediction
     from ran_deploy.runtime.predictor import Predictor
     from ran_deploy.runtime.sources import Source
 
@@ -41,8 +41,9 @@ NAME_WIDTH = 48
 @click.argument("inputs", nargs=-1, required=True)
 @backend_option(extra=("auto",), default="auto", show_default=True, help="Engine to run.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images in one run.  [default: the bundle's optimum]")
-@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to give each image.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write results to FILE.jsonl or FILE.csv.")
+@click.option("--top-k", type=click.IntRange(min=1), help="Classes to give each image.  [default: 1]")
+@click.option("--normalize", is_flag=True, help="Give the vectors of an embedding L2 norm 1.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write results to FILE.jsonl, FILE.csv or FILE.npy.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
 @cache_dir_option()
@@ -53,34 +54,40 @@ def infer(
     inputs: tuple[str, ...],
     backend: str,
     batch: int | None,
-    top_k: int,
+    top_k: int | None,
+    normalize: bool,
     output: Path | None,
     as_json: bool,
     threads: int,
     cache_dir: Path | None,
     require_signature: Path | None,
 ) -> int:
-    """Classify images with the engine of BUNDLE.
+    """Classify or embed images with the engine of BUNDLE.
 
     INPUTS are image files, folders, patterns, .npy or .npz arrays (uint8), or - for a list of files on standard input.
     Results come in the order of the inputs. An image that cannot be read becomes a result with an error; the rest is
-    done, and the exit status is 1.
+    done, and the exit status is 1. In FILE.npy (logits, or an embedding's features) it is a row of NaN;
+    FILE.sources.jsonl beside it says which row is which image.
     """
+    from ran_deploy.bundle import open_bundle
+    from ran_deploy.runtime.answers import answers_of
     from ran_deploy.runtime.sources import expand_inputs
-    from ran_deploy.workflows.load import load
+    from ran_deploy.workflows.engines import load_engine
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # the names of files need not be UTF-8
     sources = expand_inputs(inputs, sys.stdin)
     counter = Counter(quiet=output is None and sys.stdout.isatty())  # the table itself shows how far it is
+    opened = open_bundle(bundle, require_signature=require_signature)
+    answers = answers_of(opened.manifest, top_k=top_k, normalize=normalize)
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(_sink(output, as_json))
-        loaded = load(bundle, backend, cache_dir=cache_dir, threads=threads, require_signature=require_signature)
-        predictor = stack.enter_context(loaded)
+        sink = stack.enter_context(_sink(output, answers, as_json))
+        loaded = load_engine(opened, backend, cache_dir=cache_dir, threads=threads)
+        predictor = stack.enter_context(loaded.predictor)
         stop = stack.enter_context(_stop_on_interrupt())
         stack.enter_context(sum_up_native_lines())
         stack.callback(counter.clear)
-        done, failed = _write_results(predictor, sources, sink, stop, counter, batch=batch, top_k=top_k)
+        done, failed = _write_results(predictor, sources, sink, stop, counter, batch or predictor.batch.optimum)
     summary = counted(done, "image") + (f", {failed:,} failed" if failed else "")
     where = f", results in {output}" if output else ""
     click.echo(f"{summary} ({predictor.backend}){where}", err=True)
@@ -95,26 +102,16 @@ def _write_results(
     sink: Any,
     stop: threading.Event,
     counter: Counter,
-    *,
-    batch: int | None,
-    top_k: int,
+    batch: int,
 ) -> tuple[int, int]:
     """Run every source and write its result; return how many were done, and how many of these failed."""
     from ran_deploy.runtime.pipeline import run_pipeline
-    from ran_deploy.runtime.postprocess import top_k as best
 
     done = failed = 0
-    results = run_pipeline(
-        sources,
-        prepare=predictor.prepare,
-        infer=predictor.infer_batch,
-        batch=batch or predictor.batch.optimum,
-        stop=stop,
-    )
+    results = run_pipeline(sources, prepare=predictor.prepare, infer=predictor.infer_batch, batch=batch, stop=stop)
     with contextlib.closing(results):  # its threads end before the engine does
         for result in results:
-            predictions = [] if result.logits is None else best(result.logits[None], top_k, predictor.labels)[0]
-            sink.write(result, predictions)
+            sink.write(result)
             done += 1
             failed += result.error is not None
             counter(done)
@@ -124,42 +121,43 @@ def _write_results(
 class _Table:
     """Results as lines for a person."""
 
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+
     def __enter__(self) -> _Table:
         return self
 
     def __exit__(self, *exception: object) -> None:
         pass
 
-    def write(self, result: Result, predictions: list[Prediction]) -> None:
+    def write(self, result: Result) -> None:
         name = printable(result.name)
         if len(name) > NAME_WIDTH:
             name = "..." + name[3 - NAME_WIDTH :]
-        if result.error is not None:
-            click.echo(f"{name:<{NAME_WIDTH}}  error: {printable(result.error)}")
-            return
-        best = "  ".join(
-            f"{p.label if p.label is not None else p.index} {100 * p.probability:.1f} %" for p in predictions
-        )
-        click.echo(f"{name:<{NAME_WIDTH}}  {best}")
+        if result.logits is None:
+            answer = f"error: {printable(result.error or '')}"
+        else:
+            answer = self.answers.line(result.logits)
+        click.echo(f"{name:<{NAME_WIDTH}}  {answer}")
 
 
 class _JsonLines(_Table):
     """Results as one JSON object a line on standard output."""
 
-    def write(self, result: Result, predictions: list[Prediction]) -> None:
+    def write(self, result: Result) -> None:
         from ran_deploy.runtime.sinks import json_row
 
-        click.echo(json_row(result, predictions))
+        click.echo(json_row(result, self.answers))
 
 
-def _sink(output: Path | None, as_json: bool) -> Any:
+def _sink(output: Path | None, answers: Answers, as_json: bool) -> Any:
     if output is not None:
         if as_json:
             raise ConfigError(f"--json prints to standard output and --output writes {output}; choose one.")
-        from ran_deploy.runtime.sinks import open_sink
+        from ran_deploy.runtime.result_files import open_sink
 
-        return open_sink(output)
-    return _JsonLines() if as_json else _Table()
+        return open_sink(output, answers)
+    return _JsonLines(answers) if as_json else _Table(answers)
 
 
 @contextlib.contextmanager

@@ -118,7 +118,7 @@ def test_a_listed_name_need_not_be_utf_8(script, demo, tmp_path):
 REFUSED = {
     "empty folder": (["{}/empty"], "holds no image"),
     "nothing matches": (["{}/*.jpg"], "Nothing matches"),
-    "output of unknown kind": (["{}/x.png", "--output", "{}/x.txt"], ".jsonl or .csv"),
+    "output of unknown kind": (["{}/x.png", "--output", "{}/x.txt"], ".jsonl, .csv, .npy"),
     "output under a file": (["{}/x.png", "--output", "{}/file/x.csv"], "Cannot write"),
     "no inputs": ([], "INPUTS"),
     "batch of nothing": (["{}/x.png", "--batch", "0"], "--batch"),
