@@ -42,7 +42,7 @@ def bench(
     require_signature: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the engine of BUNDLE: prepared images in, logits out."""
+    """Measure the engine of BUNDLE: prepared images in, outputs out."""
     from ran_deploy.workflows.bench import BenchConfig, bench_bundle
 
     config = BenchConfig(
