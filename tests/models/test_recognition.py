@@ -51,6 +51,13 @@ def test_without_a_name_such_keys_are_taken_for_the_plain_network(name, tmp_path
     assert load_checkpoint(path).architecture == "cifar-attention-56"
 
 
+def test_masks_of_three_units_tell_themselves(tmp_path):
+    path, module = saved(tmp_path / "net.pth", "cifar-attention-56-local", design=False)
+    loaded = load_checkpoint(path)
+    assert loaded.architecture == "cifar-attention-56-local"
+    assert_same(loaded, module)
+
+
 @pytest.mark.parametrize("name", [*VARIANTS, "cifar-attention-56-local", "compact-attention"])
 def test_a_stored_design_needs_no_name_and_takes_the_right_one(name, tmp_path):
     path, module = saved(tmp_path / "net.pth", name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ran_deploy.manifest import Task
 from ran_deploy.models.design import Design, Stage, Stem, Tail
 from ran_deploy.models.layouts import Reading, Shapes
@@ -20,13 +22,19 @@ def read(shapes: Shapes) -> Reading | None:
     number = count(shapes, r"stages\.(\d+)\.")
     stages = tuple(_stage(shapes, index) for index in range(number))
     module = next((f"stages.{i}.1." for i, stage in enumerate(stages) if stage.modules), "")
+    bottom = count(shapes, rf"{module}mask\.bottom\.(\d+)\.")
+    # A mask that pools has 2 r units there.
+    is_unpooled = bottom % 2 == 1 and not count(shapes, r"stages\.\d+\.\d+\.mask\.(down)\.")
+    if is_unpooled:
+        stages = tuple(replace(stage, mask_depth=0) for stage in stages)
     design = Design(
         stem=STEMS[stem[-1]],
         stem_width=stem[0],
         stages=stages,
         p=count(shapes, rf"{module}pre\.(\d+)\.") or 1,
         t=count(shapes, rf"{module}trunk\.(\d+)\.") or 2,
-        r=count(shapes, rf"{module}mask\.bottom\.(\d+)\.") // 2 or 1,
+        r=1 if is_unpooled else bottom // 2 or 1,
+        unpooled_units=bottom if is_unpooled else None,
     )
     return _reading(design, classifier[0])
 
