@@ -1,4 +1,4 @@
-"""Run a bundle's TensorRT engine on this GPU and compare its logits with the recorded ones.
+"""Run a bundle's TensorRT engine on this GPU and compare its outputs with the recorded ones.
 
 python benchmarks/gpu_check.py NAME.ran [--backend tensorrt-rtx|tensorrt]
 Needs the package of that backend and cuda-python; neither PyTorch nor onnx. Exit status 1 if the engine is off.
@@ -15,9 +15,10 @@ import numpy as np
 import ran_deploy
 from ran_deploy.bundle import open_bundle
 from ran_deploy.errors import RanDeployError
+from ran_deploy.manifest import Task
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.runtime.cuda import current_device
-from ran_deploy.verification.metrics import relative_l2
+from ran_deploy.verification.metrics import agreeing, relative_l2, row_cosines
 from ran_deploy.workflows.golden import read_golden
 
 LARGEST_RELATIVE_L2 = 0.03  # two faithful evaluations of one INT8 graph differ by up to 0.02
@@ -36,7 +37,8 @@ def main() -> int:
     for part, value in fingerprint(arguments.backend).items():
         print(f"{part:8} {value}")
 
-    golden = read_golden(open_bundle(arguments.bundle))
+    bundle = open_bundle(arguments.bundle)
+    golden = read_golden(bundle)
     images = golden.inputs
     recorded = {name: golden.logits[name] for name in ("tensorrt", "pytorch")}
     worst = 0.0
@@ -45,10 +47,11 @@ def main() -> int:
             parts = [predictor.infer_batch(images[i : i + batch]) for i in range(0, len(images), batch)]
             logits = np.concatenate(parts)
             for name, expected in recorded.items():
-                same = float(np.mean(logits.argmax(axis=1) == expected.argmax(axis=1)))
-                print(
-                    f"batch {batch:3}  {name}: relative L2 {relative_l2(expected, logits):.5f}, same label {same:.1%}"
-                )
+                if bundle.manifest.task is Task.EMBEDDING:
+                    rows = f"cosine at least {row_cosines(expected, logits).min():.5f}"
+                else:
+                    rows = f"same label {agreeing(expected, logits).mean():.1%}"
+                print(f"batch {batch:3}  {name}: relative L2 {relative_l2(expected, logits):.5f}, {rows}")
             worst = max(worst, relative_l2(recorded["tensorrt"], logits))
     print(f"{'passed' if worst <= LARGEST_RELATIVE_L2 else 'FAILED'}: worst {worst:.5f}, limit {LARGEST_RELATIVE_L2}")
     return 0 if worst <= LARGEST_RELATIVE_L2 else 1
