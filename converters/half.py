@@ -184,7 +184,7 @@ def cast_behind(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Valu
     """Put a Cast behind `value` and return its output."""
     suffix = "fp16" if dtype == ir.DataType.FLOAT16 else "fp32"
     cast = ir.Value(name=unused_name(graph, f"{value.name}_{suffix}"), shape=value.shape, type=ir.TensorType(dtype))
-    insert_after(value, graph, [ir.node("Cast", [value], {"to": dtype}, outputs=[cast], name=f"{value.name}/Cast")])
+    insert_after(value, graph, [ir.node("Cast", [value], {"to": dtype}, outputs=[cast], name=f"{cast.name}/Cast")])
     return cast
 
 

@@ -199,7 +199,7 @@ def quantized_weight(graph: ir.Graph, weight: ir.Value, axis: int) -> ir.Value:
     point = add_constant(graph, f"{weight.name}_zero_point", np.zeros(scale.shape, np.int8))
     restored = ir.Value(name=unused_name(graph, f"{weight.name}_dequantized"), shape=weight.shape, type=weight.type)
     node = ir.node("DequantizeLinear", [stored, scale_value, point], {"axis": axis}, outputs=[restored])
-    node.name = f"{weight.name}/DequantizeLinear"
+    node.name = f"{restored.name}/DequantizeLinear"  # not the weight's, which may be used transposed as well
     insert_after(stored, graph, [node])
     return restored
 

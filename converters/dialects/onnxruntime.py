@@ -150,6 +150,6 @@ def store_bias_as_int32(graph: ir.Graph, node: ir.Node) -> None:
     point = add_constant(graph, f"{bias.name}_zero_point", np.zeros(scale.shape, np.int32))
     restored = ir.Value(name=unused_name(graph, f"{bias.name}_dequantized"), shape=bias.shape, type=bias.type)
     dequantize = ir.node("DequantizeLinear", [stored, scale_value, point], {"axis": 0}, outputs=[restored])
-    dequantize.name = f"{bias.name}/DequantizeLinear"
+    dequantize.name = f"{restored.name}/DequantizeLinear"  # not the bias's: several nodes may share one
     graph.insert_before(node, [dequantize])
     node.replace_input_with(2, restored)

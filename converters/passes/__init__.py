@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ran_deploy.converters.passes.activate_before_concat import activate_before_concat
+from ran_deploy.converters.passes.divide_directly import divide_directly
 from ran_deploy.converters.passes.fold_batch_norm import fold_batch_norm
 from ran_deploy.converters.passes.fold_constants import fold_constants
 from ran_deploy.converters.passes.pool_spatial_mean import pool_spatial_mean
@@ -17,6 +18,7 @@ PASSES = (
     remove_identity,  # first: an Identity between two nodes hides their pattern
     fold_constants,  # before the others: they need literal weights, axes and sizes
     remove_expand,
+    divide_directly,
     activate_before_concat,  # before fold_batch_norm: it brings norms to convolutions
     fold_batch_norm,
     pool_spatial_mean,

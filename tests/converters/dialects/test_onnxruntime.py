@@ -94,6 +94,17 @@ def test_selections_keep_the_scale_of_their_input(artifact):
     assert compared >= 3
 
 
+def test_convolutions_may_share_a_bias(build, rng, tmp_path):
+    """ONNX Runtime refuses two nodes of one name."""
+    nodes = [make_node("Conv", ["x", "w1", "b"], ["a"]), make_node("Conv", ["a", "w2", "b"], ["y"])]
+    constants = {name: rng.standard_normal((4, 4, 1, 1)).astype(np.float32) for name in ("w1", "w2")}
+    constants["b"] = rng.standard_normal(4).astype(np.float32)
+    model = build(nodes, {"x": ["batch", 4, 6, 5]}, ["y"], constants)
+    insert_qdq(model, {"x": 4.0, "a": 9.0})
+    session, _ = optimised(model_bytes(lower(model, "onnxruntime", Precision.INT8)), tmp_path)
+    assert session.get_outputs()[0].name == "y"
+
+
 def test_what_a_concat_joins_has_the_scale_of_the_whole(build, rng, tmp_path):
     nodes = [
         make_node("Conv", ["x", "w1"], ["a"]),
