@@ -166,6 +166,13 @@ def test_int8_of_any_network_takes_golden_inputs_from_a_path(call, tiny, tmp_pat
         np.testing.assert_array_equal(content["inputs"][:5], golden)
 
 
+def has_partial_files(folder) -> bool:
+    try:
+        return any(folder.glob(".*/*"))
+    except FileNotFoundError:  # the empty folder that tries whether one can be made is gone already
+        return False
+
+
 def export_until(moment: str | None, tiny, output: Path, cache: Path) -> int:
     """Run an export and kill it when it reports `moment`; if that is "building", when it writes its first file."""
     script = str(Path(sys.executable).parent / "ran-export")
@@ -175,7 +182,7 @@ def export_until(moment: str | None, tiny, output: Path, cache: Path) -> int:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as process:
         for line in process.stderr:
             if moment is not None and line.startswith(moment):
-                while moment == "building" and process.poll() is None and not any(output.parent.glob(".*/*")):
+                while moment == "building" and process.poll() is None and not has_partial_files(output.parent):
                     time.sleep(0.0005)
                 process.kill()
                 break
