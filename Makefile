@@ -23,8 +23,9 @@ types: $(INSTALLED)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/typed ./
 	cd build/typed && $(abspath $(BIN))/mypy --python-executable $(abspath $(BIN))/python --config-file ../../pyproject.toml -p ran_deploy
 
+# One thread a process: numerical libraries that share cores spin more than they compute.
 unit: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(FOLDERS)

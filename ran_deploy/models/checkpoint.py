@@ -77,7 +77,7 @@ def load_checkpoint(
         if input_size is None:
             raise ConfigError("With --model the input size cannot be told from the checkpoint; add --input-size HxW.")
         return _from_factory(model, state, path, digest, input_size)
-    name, reading = recognise(state, path, architecture)
+    state, name, reading = recognise(state, path, architecture)
     if input_size is not None:
         reading = replace(reading, input_size=input_size)
         if reading.design is not None:

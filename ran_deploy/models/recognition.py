@@ -14,7 +14,7 @@ from ran_deploy.errors import CheckpointError, ConfigError
 from ran_deploy.models.design import Design
 from ran_deploy.models.layouts import LAYOUTS, Layout, Reading, Shapes, native
 from ran_deploy.models.network import DESIGN_KEY, stored_design
-from ran_deploy.models.state import State
+from ran_deploy.models.state import State, without_wrapper
 from ran_deploy.models.zoo import architecture_named
 
 __all__ = ["is_weight", "recognise", "summary"]
@@ -23,14 +23,33 @@ __all__ = ["is_weight", "recognise", "summary"]
 FOREIGN_OVERLAP = 0.03
 
 
-def recognise(state: State, path: Path, architecture: str | None = None) -> tuple[str, Reading]:
-    """Return the layout's name and its reading of `state`, which `path` held.
+class _ForeignError(CheckpointError):
+    """The checkpoint is not even nearly of a known layout."""
+
+
+def recognise(state: State, path: Path, architecture: str | None = None) -> tuple[State, str, Reading]:
+    """Return the state without what wraps it, its layout's name, and that layout's reading; `path` held the state.
 
     `architecture` is a zoo name: it decides where keys and shapes of our own layout fit several networks, and
     otherwise must be what the checkpoint says by itself.
 
     Raises: CheckpointError.
     """
+    try:
+        return state, *_recognised(state, path, architecture)
+    except CheckpointError as exc:
+        refused = exc
+    if (inner := without_wrapper(state)) is None:
+        raise refused
+    try:
+        return recognise(inner, path, architecture)
+    except _ForeignError:
+        raise refused from None
+    except CheckpointError as exc:
+        raise (exc if isinstance(refused, _ForeignError) else refused) from None
+
+
+def _recognised(state: State, path: Path, architecture: str | None) -> tuple[str, Reading]:
     shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
     if DESIGN_KEY in state.tensors:
         reading = native.described(stored_design(state.tensors[DESIGN_KEY]), shapes)
@@ -49,8 +68,8 @@ def _by_name(architecture: str, shapes: Shapes, path: Path) -> tuple[str, Readin
         return native.NAME, reading
     try:
         layout, other = _by_keys(shapes, path)
-    except CheckpointError:
-        raise CheckpointError(
+    except CheckpointError as exc:
+        raise type(exc)(
             f"Checkpoint {path} does not fit --architecture {architecture}: {summary(differences)}."
         ) from None
     _require(architecture, layout, other, path, "reads as")
@@ -91,7 +110,7 @@ def _by_keys(shapes: Shapes, path: Path) -> tuple[str, Reading]:
         candidates.append((len(differences), name, differences))
     if max(_overlap(differences, shapes) for _, _, differences in candidates) < FOREIGN_OVERLAP:
         keys = ", ".join(list(shapes)[:4]) + (f" and {len(shapes) - 4} more" if len(shapes) > 4 else "")
-        raise CheckpointError(
+        raise _ForeignError(
             f"Checkpoint {path} ({len(shapes)} tensors) resembles no known layout ({', '.join(LAYOUTS)}): its keys are "
             f"{keys}. Give --model package.module:factory, which builds the network."
         )

@@ -9,8 +9,9 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,19 @@ def read_state(path: Path) -> State:
             raise CheckpointError(f"Checkpoint {path}: {key} is no plain array of numbers. Save a float32 state dict.")
     tensors, stripped = _strip_prefixes(tensors)
     return State(tensors, metadata, (*notes, *stripped))
+
+
+def without_wrapper(state: State) -> State | None:
+    """Return the state without the attribute that most keys stand under, whatever its name; None if there is none.
+
+    Some layouts keep most keys under one name themselves: it is for a state dict that none of them knows.
+    """
+    owners = Counter(key.partition(".")[0] for key in state.tensors if "." in key)
+    owner, keys = owners.most_common(1)[0] if owners else ("", 0)
+    if 2 * keys <= len(state.tensors):
+        return None
+    tensors, note = _without_prefix(state.tensors, owner + ".")
+    return replace(state, tensors=tensors, notes=(*state.notes, note))
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -184,10 +198,18 @@ def _numpy_scalar() -> Any:
 
 def _unwrap_containers(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
     notes = []
-    while inner := next((key for key in CONTAINERS if _holds_tensors(content.get(key))), None):
+    while (inner := _container_of(content)) is not None:
         content = content[inner]
         notes.append(f"weights taken from its {inner!r} entry")
     return content, notes
+
+
+def _container_of(content: Mapping[str, Any]) -> str | None:
+    """Return the entry that holds the weights: a usual one, else the only one that holds tensors; None without any."""
+    if usual := next((key for key in CONTAINERS if _holds_tensors(content.get(key))), None):
+        return usual
+    holders = [key for key, value in content.items() if _holds_tensors(value)]
+    return holders[0] if len(holders) == 1 and not any(isinstance(v, Tensor) for v in content.values()) else None
 
 
 def _holds_tensors(value: Any, depth: int = 0) -> bool:
@@ -203,10 +225,15 @@ def _strip_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list
     """Remove wrappers' prefixes while most keys carry one; what stands outside the wrapper is left out."""
     notes = []
     while prefix := next((p for p in PREFIXES if 2 * sum(key.startswith(p) for key in tensors) > len(tensors)), None):
-        outside = [key for key in tensors if not key.startswith(prefix)]
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        notes.append(f"prefix {prefix!r} removed" + (f", {_listed(outside)} left out" if outside else ""))
+        tensors, note = _without_prefix(tensors, prefix)
+        notes.append(note)
     return tensors, notes
+
+
+def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], str]:
+    outside = [key for key in tensors if not key.startswith(prefix)]
+    inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return inside, f"prefix {prefix!r} removed" + (f", {_listed(outside)} left out" if outside else "")
 
 
 def _refused(message: str) -> str:

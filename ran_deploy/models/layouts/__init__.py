@@ -10,9 +10,10 @@ from torch import nn
 
 from ran_deploy.manifest import Task
 from ran_deploy.models.design import Design
+from ran_deploy.models.network import build_network
 from ran_deploy.preprocessing import Preprocessing
 
-__all__ = ["LAYOUTS", "Layout", "Reading", "Shapes"]
+__all__ = ["LAYOUTS", "Layout", "Reading", "Shapes", "reading_of"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -36,6 +37,31 @@ class Reading:
     design: Design | None = None
     task: Task = Task.CLASSIFICATION
     preprocessing: Preprocessing | None = None
+
+
+def reading_of(
+    design: Design,
+    num_classes: int,
+    *,
+    architecture: str,
+    key_of: Callable[[str], str],
+    is_dead: Callable[[str], bool] = lambda key: False,
+    input_size: tuple[int, int] = (224, 224),
+    task: Task = Task.CLASSIFICATION,
+    preprocessing: Preprocessing | None = None,
+) -> Reading:
+    """Return the reading of a network that is a composition of ours."""
+    return Reading(
+        architecture=architecture,
+        num_classes=num_classes,
+        input_size=input_size,
+        build=lambda: build_network(design, num_classes),
+        key_of=key_of,
+        is_dead=is_dead,
+        design=design,
+        task=task,
+        preprocessing=preprocessing,
+    )
 
 
 class Layout(Protocol):

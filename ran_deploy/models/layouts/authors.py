@@ -9,9 +9,8 @@ Source: https://github.com/fwang91/residual-attention-network (layer names and o
 from __future__ import annotations
 
 from ran_deploy.models.design import Design, Stage, Stem
-from ran_deploy.models.layouts import Reading, Shapes, authors_next
-from ran_deploy.models.layouts.keys import count
-from ran_deploy.models.network import build_network
+from ran_deploy.models.layouts import Reading, Shapes, authors_next, reading_of
+from ran_deploy.models.layouts.keys import count, stage_and_position
 from ran_deploy.models.zoo import ARCHITECTURES, name_of
 
 NAME = "authors"
@@ -53,15 +52,7 @@ def typical() -> Reading:
 
 
 def _reading(design: Design, num_classes: int) -> Reading:
-    return Reading(
-        architecture=name_of(design),
-        num_classes=num_classes,
-        input_size=(224, 224),
-        build=lambda: build_network(design, num_classes),
-        key_of=lambda key: _key(key, design),
-        is_dead=lambda key: False,
-        design=design,
-    )
+    return reading_of(design, num_classes, architecture=name_of(design), key_of=lambda key: _key(key, design))
 
 
 def _key(key: str, design: Design) -> str:
@@ -73,8 +64,7 @@ def _key(key: str, design: Design) -> str:
         return _leaf("post_res_4_3/bn", rest)
     if head == "classifier":
         return key
-    stage, position, rest = rest.split(".", 2)
-    return _stage_key(int(stage), int(position), rest, design)
+    return _stage_key(*stage_and_position(rest), design)
 
 
 def _stage_key(stage: int, position: int, rest: str, design: Design) -> str:

@@ -6,9 +6,8 @@ Source: https://github.com/fwang91/residual-attention-network (layer names and o
 from __future__ import annotations
 
 from ran_deploy.models.design import Design, Stage, Stem, Tail, Unit
-from ran_deploy.models.layouts import Reading, Shapes
-from ran_deploy.models.layouts.keys import count
-from ran_deploy.models.network import build_network
+from ran_deploy.models.layouts import Reading, Shapes, reading_of
+from ran_deploy.models.layouts.keys import count, stage_and_position
 from ran_deploy.models.zoo import name_of
 
 __all__ = ["is_next", "read"]
@@ -48,15 +47,7 @@ def read(shapes: Shapes) -> Reading:
         t=count(shapes, r"AttentionA_1/trunk/res(\d+)/") - 1,
     )
     num_classes = shapes["classifier.weight"][0]
-    return Reading(
-        architecture=name_of(design),
-        num_classes=num_classes,
-        input_size=(224, 224),
-        build=lambda: build_network(design, num_classes),
-        key_of=lambda key: _key(key, design),
-        is_dead=lambda key: False,
-        design=design,
-    )
+    return reading_of(design, num_classes, architecture=name_of(design), key_of=lambda key: _key(key, design))
 
 
 def _key(key: str, design: Design) -> str:
@@ -66,15 +57,15 @@ def _key(key: str, design: Design) -> str:
     if head == "stem":
         index, _, leaf = rest.partition(".")
         return _leaf("conv1" if index == "0" else "conv1/bn", leaf)
-    stage, position, rest = rest.split(".", 2)
-    if int(stage) == len(STAGE_LETTERS):
-        return _unit_key(f"post_res_4_{int(position) + 1}", rest)
-    if position == "0":
-        return _unit_key(f"pre_res_{int(stage) + 1}", rest)
-    module = f"Attention{STAGE_LETTERS[int(stage)]}_{position}"
+    stage, position, rest = stage_and_position(rest)
+    if stage == len(STAGE_LETTERS):
+        return _unit_key(f"post_res_4_{position + 1}", rest)
+    if position == 0:
+        return _unit_key(f"pre_res_{stage + 1}", rest)
+    module = f"Attention{STAGE_LETTERS[stage]}_{position}"
     part, index, rest = rest.split(".", 2)
     if part == "mask":
-        return _mask_key(f"{module}/mask", design.stages[int(stage)].mask_depth, index, rest)
+        return _mask_key(f"{module}/mask", design.stages[stage].mask_depth, index, rest)
     unit = {"pre": f"{module}/trunk/res1", "trunk": f"{module}/trunk/res{int(index) + 2}", "post": module}[part]
     return _unit_key(unit, rest)
 

@@ -10,10 +10,9 @@ from dataclasses import replace
 
 from ran_deploy.manifest import Task
 from ran_deploy.models.design import Design, MaskJoin, Pooling, Stage, Stem, Tail
-from ran_deploy.models.layouts import Reading, Shapes
-from ran_deploy.models.layouts.keys import count, matches
+from ran_deploy.models.layouts import Reading, Shapes, reading_of
+from ran_deploy.models.layouts.keys import count, matches, stage_and_position
 from ran_deploy.models.layouts.softmax_blocks import is_dead, mask_depth, module_key, trunk_units, unit_key
-from ran_deploy.models.network import build_network
 from ran_deploy.preprocessing import ChannelOrder, Preprocessing
 
 NAME = "facexzoo"
@@ -77,14 +76,13 @@ def _reading(design: Design, features: int) -> Reading:
     assert design.last_map is not None
     height, width = design.last_map
     size = (height * design.reduction, width * design.reduction)
-    return Reading(
+    return reading_of(
+        design,
+        features,
         architecture=f"attention-{design.trunk_depth}-embedding",
-        num_classes=features,
-        input_size=size,
-        build=lambda: build_network(design, features),
         key_of=lambda key: _key(key, design),
         is_dead=is_dead,
-        design=design,
+        input_size=size,
         task=Task.EMBEDDING,
         preprocessing=Preprocessing(crop=size, resize=size, channel_order=ChannelOrder.BGR, mean=MEAN, std=STD),
     )
@@ -94,10 +92,10 @@ def _key(key: str, design: Design) -> str:
     head, _, rest = key.partition(".")
     if head != "stages":
         return {"stem": "conv1", "embedding": "output_layer"}[head] + "." + rest
-    stage, position, rest = rest.split(".", 2)
-    before = sum(1 + s.modules + s.closing_units for s in design.stages[: int(stage)])
-    element = f"attention_body.{before + int(position)}"
-    current = design.stages[int(stage)]
-    if 1 <= int(position) <= current.modules:
+    stage, position, rest = stage_and_position(rest)
+    before = sum(1 + s.modules + s.closing_units for s in design.stages[:stage])
+    element = f"attention_body.{before + position}"
+    current = design.stages[stage]
+    if 1 <= position <= current.modules:
         return f"{element}.{module_key(rest, current.mask_depth)}"
     return f"{element}.{unit_key(rest)}"

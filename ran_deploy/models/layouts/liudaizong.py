@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ran_deploy.models.design import Design, Pooling, Stage, Stem
-from ran_deploy.models.layouts import Reading, Shapes
+from ran_deploy.models.layouts import Reading, Shapes, reading_of
 from ran_deploy.models.layouts.softmax_blocks import head_key, is_dead, read_stages, stages_key, trunk_units
-from ran_deploy.models.network import build_network
 
 NAME = "liudaizong"
 FIRST_STAGE = 1
@@ -45,14 +44,12 @@ def typical() -> Reading:
 
 
 def _reading(design: Design, num_classes: int, *, has_uncalled: bool) -> Reading:
-    return Reading(
+    return reading_of(
+        design,
+        num_classes,
         architecture=f"attention-{design.trunk_depth}",
-        num_classes=num_classes,
-        input_size=(224, 224),
-        build=lambda: build_network(design, num_classes),
         key_of=lambda key: _key(key, design),
         is_dead=lambda key: is_dead(key) or (has_uncalled and key.startswith(UNCALLED)),
-        design=design,
     )
 
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from ran_deploy.manifest import Task
 from ran_deploy.models.design import Design, Stage, Stem, Tail
-from ran_deploy.models.layouts import Reading, Shapes
+from ran_deploy.models.layouts import Reading, Shapes, reading_of
 from ran_deploy.models.layouts.keys import count
-from ran_deploy.models.network import build_network
 from ran_deploy.models.zoo import ARCHITECTURES, name_of
 
 NAME = "ran-deploy"
@@ -67,13 +66,11 @@ def _reading(design: Design, num_classes: int) -> Reading:
     size = named.input_size if named else (side, side)
     if design.last_map is not None:
         size = (design.last_map[0] * design.reduction, design.last_map[1] * design.reduction)
-    return Reading(
+    return reading_of(
+        design,
+        num_classes,
         architecture=name_of(design),
-        num_classes=num_classes,
-        input_size=size,
-        build=lambda: build_network(design, num_classes),
         key_of=lambda key: key,
-        is_dead=lambda key: False,
-        design=design,
+        input_size=size,
         task=Task.EMBEDDING if design.tail is Tail.FLATTEN else Task.CLASSIFICATION,
     )

@@ -6,9 +6,8 @@ Source: https://github.com/osmr/imgclsmob, pytorchcv/models/resattnet.py (keys a
 from __future__ import annotations
 
 from ran_deploy.models.design import Design, MaskJoin, Pooling, Stage, Stem
-from ran_deploy.models.layouts import Reading, Shapes
-from ran_deploy.models.layouts.keys import count
-from ran_deploy.models.network import build_network
+from ran_deploy.models.layouts import Reading, Shapes, reading_of
+from ran_deploy.models.layouts.keys import count, stage_and_position
 
 NAME = "pytorchcv"
 STEM_KEYS = {"0": "conv", "1": "bn"}
@@ -64,15 +63,8 @@ def _stage(shapes: Shapes, index: int) -> Stage:
 
 
 def _reading(design: Design, num_classes: int) -> Reading:
-    return Reading(
-        architecture=f"attention-{design.trunk_depth}",
-        num_classes=num_classes,
-        input_size=(224, 224),
-        build=lambda: build_network(design, num_classes),
-        key_of=lambda key: _key(key, design),
-        is_dead=lambda key: False,
-        design=design,
-    )
+    name = f"attention-{design.trunk_depth}"
+    return reading_of(design, num_classes, architecture=name, key_of=lambda key: _key(key, design))
 
 
 def _key(key: str, design: Design) -> str:
@@ -82,11 +74,11 @@ def _key(key: str, design: Design) -> str:
         return f"features.init_block.conv.{STEM_KEYS[index]}.{leaf}"
     if head != "stages":
         return {"norm": "features.post_activ.bn", "classifier": "output"}[head] + "." + rest
-    stage, position, rest = rest.split(".", 2)
-    unit = f"features.stage{int(stage) + 1}.unit{int(position) + 1}"
-    if not 1 <= int(position) <= design.stages[int(stage)].modules:
+    stage, position, rest = stage_and_position(rest)
+    unit = f"features.stage{stage + 1}.unit{position + 1}"
+    if not 1 <= position <= design.stages[stage].modules:
         return f"{unit}.{_unit_key(rest)}"
-    return f"{unit}.{_module_key(rest, design.stages[int(stage)].mask_depth, design.r)}"
+    return f"{unit}.{_module_key(rest, design.stages[stage].mask_depth, design.r)}"
 
 
 def _module_key(rest: str, depth: int, r: int) -> str:

@@ -6,7 +6,7 @@ import re
 
 from ran_deploy.models.design import Stage
 from ran_deploy.models.layouts import Shapes
-from ran_deploy.models.layouts.keys import count, matches
+from ran_deploy.models.layouts.keys import count, matches, stage_and_position
 
 __all__ = ["head_key", "is_dead", "module_key", "read_stages", "stages_key", "trunk_units", "unit_key"]
 
@@ -53,13 +53,12 @@ def trunk_units(shapes: Shapes) -> int:
 
 def stages_key(rest: str, stages: tuple[Stage, ...], first: int, *, is_small: bool) -> str:
     """Return the name of our key `stages.<rest>`; `first` is the number of the first stage."""
-    stage, position, rest = rest.split(".", 2)
-    index, place = int(stage), int(position)
-    number = first + index
-    if place > stages[index].modules or place == 0:
-        return f"residual_block{number + place}.{unit_key(rest)}"
-    module = f"attention_module{number}" + (f"_{place}" if place > 1 else "")
-    return f"{module}.{module_key(rest, stages[index].mask_depth, is_small=is_small)}"
+    stage, position, rest = stage_and_position(rest)
+    number = first + stage
+    if position > stages[stage].modules or position == 0:
+        return f"residual_block{number + position}.{unit_key(rest)}"
+    module = f"attention_module{number}" + (f"_{position}" if position > 1 else "")
+    return f"{module}.{module_key(rest, stages[stage].mask_depth, is_small=is_small)}"
 
 
 def head_key(key: str) -> str:

@@ -6,10 +6,9 @@ Source: https://github.com/tengshaofeng/ResidualAttentionNetwork-pytorch (keys a
 from __future__ import annotations
 
 from ran_deploy.models.design import Design, MaskJoin, Pooling, Stage, Stem
-from ran_deploy.models.layouts import Reading, Shapes
+from ran_deploy.models.layouts import Reading, Shapes, reading_of
 from ran_deploy.models.layouts.keys import count, matches
 from ran_deploy.models.layouts.softmax_blocks import head_key, is_dead, read_stages, stages_key, trunk_units
-from ran_deploy.models.network import build_network
 
 NAME = "tengshaofeng"
 STEMS = {7: Stem.CONV7_POOL3, 5: Stem.CONV5_POOL2, 3: Stem.CONV3}
@@ -53,14 +52,13 @@ def typical() -> Reading:
 def _reading(design: Design, num_classes: int, first: int) -> Reading:
     is_small = design.stem is not Stem.CONV7_POOL3
     side = 32 if is_small else LAST_SIDE * design.reduction
-    return Reading(
+    return reading_of(
+        design,
+        num_classes,
         architecture=f"attention-{design.trunk_depth}" + ("-cifar" if is_small else ""),
-        num_classes=num_classes,
-        input_size=(side, side),
-        build=lambda: build_network(design, num_classes),
         key_of=lambda key: _key(key, design, first, is_small=is_small),
         is_dead=is_dead,
-        design=design,
+        input_size=(side, side),
     )
 
 

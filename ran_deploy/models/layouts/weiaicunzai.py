@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from ran_deploy.models.layouts import Reading, Shapes
-from ran_deploy.models.layouts.keys import count
+from ran_deploy.models.layouts.keys import count, stage_and_position
 from ran_deploy.models.weiaicunzai import CifarDesign, CifarNetwork
 
 NAME = "weiaicunzai"
@@ -66,10 +66,10 @@ def _key(key: str, design: CifarDesign) -> str:
     head, _, rest = key.partition(".")
     if head != "stages":
         return {"stem": "pre_conv", "classifier": "linear"}[head] + "." + rest
-    index, position, rest = rest.split(".", 2)
-    stage = int(index) + 1
+    index, position, rest = stage_and_position(rest)
+    stage = index + 1
     element = f"stage{stage}.{position}"
-    if stage > len(design.modules) or position == "0":
+    if stage > len(design.modules) or position == 0:
         return f"{element}.{rest}"
     part, _, rest = rest.partition(".")
     if part != "mask":
