@@ -19,7 +19,6 @@ from ran_deploy.converters.graph import (
     require_array,
     unused_name,
 )
-from ran_deploy.converters.norms import find_norm_arithmetic
 from ran_deploy.converters.qdq import ActivationPair, insert_pair, recorded_range, scale_from_range
 from ran_deploy.errors import CalibrationError, ConversionError
 
@@ -36,7 +35,6 @@ __all__ = [
 
 S8_MAX = 127
 KEPT_FLOAT = "ran_deploy.kept_float"  # node metadata: the node stays in float in every dialect
-DIALECT_OPS = ("Conv", "Add", "Mul")  # a dialect may quantise their outputs as well
 
 
 def find_quantized_tensors(model: ir.Model) -> list[str]:
@@ -53,19 +51,11 @@ def find_calibrated_tensors(model: ir.Model) -> list[str]:
 def find_dialect_tensors(graph: ir.Graph) -> list[ir.Value]:
     """Return the tensors that a dialect may quantise beyond the base rule, be they quantised already or not.
 
-    They are outputs of Conv and of Add and Mul of two tensors, behind the Relu where only that follows (it merges into
-    the node). Left out are graph outputs, nodes kept in float, divisions by a norm, and with sums with a constant the
-    inside of a gate, (1 + M) * T, where int8 costs accuracy.
+    They are the outputs of Conv, behind the Relu where only that follows (it merges into the node), but for graph
+    outputs and nodes kept in float.
     """
-    norms = find_norm_arithmetic(graph)
     nodes = [
-        node
-        for node in graph
-        if node.op_type in DIALECT_OPS
-        and node.domain == ""
-        and KEPT_FLOAT not in node.metadata_props
-        and node not in norms
-        and (node.op_type == "Conv" or all(array_of(value) is None for value in node.inputs))
+        node for node in graph if node.op_type == "Conv" and node.domain == "" and KEPT_FLOAT not in node.metadata_props
     ]
     tensors = [behind_relu(node.outputs[0]) for node in nodes]
     return [tensor for tensor in tensors if not tensor.is_graph_output()]

@@ -1,4 +1,4 @@
-"""The ONNX Runtime dialect: u8 activations, s8 weights, int32 bias, and Q/DQ around what it can run in int8."""
+"""The ONNX Runtime dialect: u8 activations, s8 weights, int32 bias, and Q/DQ on both sides of every convolution."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
     """Return the float32 graph for fp32 and fp16 (FP16 is slower in its CPU kernels), the u8 graph for int8.
 
     ONNX Runtime 1.32 fuses Q/DQ into int8 kernels only where they stand on both sides of a node, and its s8 kernels
-    are slower than float32. So besides the base rule's tensors it gets Q/DQ on sums, gates and all convolutions,
-    behind the Relu where one follows. MaxPool and Resize only pick and average, so they keep their input's scale (int8
-    MaxPool needs that; Resize stays float but lets the sum behind it run in int8); what a Concat joins has the scale of
-    the whole. Biases become int32, and weights are fitted to CPUs without VNNI: see `saturation`.
+    are slower than float32. So besides the base rule's tensors it gets Q/DQ on the outputs of all convolutions, behind
+    the Relu where one follows. Sums stay float: rounded to int8 they double the error (docs/int8.md). MaxPool only
+    picks, so behind int8 it keeps the scale; what a Concat joins has the scale of the whole. Biases become int32, and
+    weights are fitted to CPUs without VNNI: see `saturation`.
     """
     model = model.clone()
     if precision is not Precision.INT8:
@@ -47,7 +47,7 @@ def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
             whole = joined(tensor)
             quantize_readers(graph, tensor, *unsigned_grid(recorded_range(whole), whole in non_negative))
     for node in list(graph):
-        if is_int8_selection(node):  # asked here, as the answer changes when the selection before gets its pair
+        if is_int8_pool(node):  # asked here, as the answer changes when the pool before gets its pair
             scale, zero_point = (require_array(value) for value in dequantizer(node.inputs[0]).inputs[1:3])
             quantize_readers(graph, node.outputs[0], np.float32(scale), np.uint8(zero_point))
     fit_weights(graph)  # before the biases, whose steps follow the weights' scales
@@ -109,11 +109,10 @@ def quantize_readers(graph: ir.Graph, tensor: ir.Value, scale: np.float32, zero_
         use.node.replace_input_with(use.idx, pair.dequantize.outputs[0])
 
 
-def is_int8_selection(node: ir.Node) -> bool:
-    """Return whether a MaxPool, or a Resize that enters an int8 sum, reads a dequantised tensor."""
-    enters_sum = any(reader.op_type == "Add" for reader in node.outputs[0].consumers())
+def is_int8_pool(node: ir.Node) -> bool:
+    """Return whether a MaxPool reads a dequantised tensor, and its output is not quantised yet."""
     return (
-        (node.op_type == "MaxPool" or (node.op_type == "Resize" and enters_sum))
+        node.op_type == "MaxPool"
         and node.domain == ""
         and KEPT_FLOAT not in node.metadata_props
         and is_dequantized(node.inputs[0])

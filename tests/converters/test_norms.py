@@ -7,7 +7,6 @@ from onnx.helper import make_node
 from ran_deploy.converters.graph import check
 from ran_deploy.converters.half import lower_to_fp16
 from ran_deploy.converters.norms import find_norm_arithmetic
-from ran_deploy.converters.quantize import find_calibrated_tensors
 
 CHANNEL = [  # x / max(||x||, eps), as the exporter writes F.normalize
     make_node("ReduceL2", ["x", "axes"], ["n"], keepdims=1),
@@ -73,7 +72,3 @@ def test_only_norms_stay_float32_in_fp16(build):
     types = {node.name or node.op_type: node.outputs[0].dtype for node in half.graph if node.op_type != "Cast"}
     assert types["Sub"] == types["Sigmoid"] == ir.DataType.FLOAT16
     assert types["Sqrt"] == types["Reciprocal"] == ir.DataType.FLOAT
-
-
-def test_no_dialect_quantises_squares(build):
-    assert find_calibrated_tensors(graph_of(build, SPATIAL)) == []

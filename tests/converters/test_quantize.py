@@ -50,7 +50,7 @@ def test_the_base_rule_takes_the_data_of_convolutions_and_gemm_once(two_layers):
 
 
 def test_calibration_covers_what_any_dialect_quantises(two_layers):
-    assert find_calibrated_tensors(two_layers) == ["r", "f", "c1", "c2", "a"]
+    assert find_calibrated_tensors(two_layers) == ["r", "f", "c1", "c2"]
 
 
 def test_a_tensor_that_only_a_relu_reads_is_calibrated_behind_it(build):

@@ -35,7 +35,20 @@ def test_onnx_runtime_runs_every_convolution_in_int8(artifact, tmp_path):
     _, operators = optimised(model_bytes(lowered), tmp_path)
     assert operators["QLinearConv"] == sum(node.op_type == "Conv" for node in artifact.graph)
     assert operators["Conv"] == 0
-    assert operators["QLinearAdd"] > 0
+    assert operators["QLinearAdd"] == 0
+
+
+def test_beyond_the_base_rule_only_convolutions_are_rounded(artifact):
+    """Sums and gates in int8 were measured to double the error of the logits."""
+    base = {pair.quantize.inputs[0].name for pair in find_activation_pairs(artifact.graph)}
+    pairs = find_activation_pairs(lower(artifact, "onnxruntime", Precision.INT8).graph)
+    further = [tensor for pair in pairs if (tensor := pair.quantize.inputs[0]).name not in base]
+    assert len(further) > 10
+    for tensor in further:
+        node = tensor.producer()
+        if node.op_type == "Relu":
+            node = node.inputs[0].producer()
+        assert node.op_type == "Conv"
 
 
 def test_onnx_runtime_computes_what_the_graph_says(artifact, images, tmp_path):
@@ -80,18 +93,23 @@ def test_biases_become_int32_in_steps_of_both_scales(artifact):
     assert compared > 10
 
 
-def test_selections_keep_the_scale_of_their_input(artifact):
-    lowered = lower(artifact, "onnxruntime", Precision.INT8)
-    compared = 0
-    for node in lowered.graph:
-        quantizers = [reader for reader in node.outputs[0].consumers() if reader.op_type == "QuantizeLinear"]
-        if node.op_type not in ("MaxPool", "Resize") or not quantizers:
-            continue
-        (quantize,) = quantizers
-        for i in (1, 2):
-            assert array_of(quantize.inputs[i]) == array_of(node.inputs[0].producer().inputs[i])
-        compared += 1
-    assert compared >= 3
+def test_a_pool_behind_a_convolution_runs_in_int8_at_its_scale(build, rng, tmp_path):
+    nodes = [
+        make_node("Conv", ["x", "w"], ["c"]),
+        make_node("MaxPool", ["c"], ["p"], kernel_shape=[3, 3], strides=[2, 2]),
+        make_node("MaxPool", ["p"], ["q"], kernel_shape=[2, 2]),
+        make_node("Neg", ["q"], ["y"]),
+    ]
+    constants = {"w": rng.standard_normal((8, 4, 1, 1)).astype(np.float32)}
+    model = build(nodes, {"x": ["batch", 4, 12, 11]}, ["y"], constants)
+    insert_qdq(model, {"x": 4.0, "c": 9.0})
+    lowered = lower(model, "onnxruntime", Precision.INT8)
+    pools = [node for node in lowered.graph if node.op_type == "MaxPool"]
+    for pool in pools:
+        before, (after,) = pool.inputs[0].producer(), pool.outputs[0].consumers()
+        assert [array_of(after.inputs[i]) for i in (1, 2)] == [array_of(before.inputs[i]) for i in (1, 2)]
+    _, operators = optimised(model_bytes(lowered), tmp_path)
+    assert (len(pools), operators["QLinearConv"], operators["DequantizeLinear"]) == (2, 1, 1)
 
 
 def test_convolutions_may_share_a_bias(build, rng, tmp_path):
@@ -163,9 +181,9 @@ def test_nodes_kept_in_float_stay_so(float_graph, ranges):
 def test_a_missing_range_is_named(float_graph, ranges):
     model = float_graph.clone()
     further = {*ranges} - {*find_quantized_tensors(model)}
-    total = next(n.outputs[0].name for n in model.graph if n.op_type == "Add" and n.outputs[0].name in further)
-    insert_qdq(model, {name: limit for name, limit in ranges.items() if name != total})
-    with pytest.raises(CalibrationError, match=f"'{total}' carries no calibrated range"):
+    output = next(n.outputs[0].name for n in model.graph if n.op_type == "Conv" and n.outputs[0].name in further)
+    insert_qdq(model, {name: limit for name, limit in ranges.items() if name != output})
+    with pytest.raises(CalibrationError, match=f"'{output}' carries no calibrated range"):
         lower(model, "onnxruntime", Precision.INT8)
 
 
