@@ -149,9 +149,10 @@ def _guessed_classes(comparison: Comparison) -> str:
     assert accuracy is not None
     return (
         f"The reference itself is right on {accuracy.top1_reference:.2f} % of {counted(comparison.images, 'image')}, "
-        f"where guessing among {accuracy.classes:,} classes gives {100 / accuracy.classes:.2f} %: labels or "
-        "pre-processing do not fit the network, and the drop means nothing. Check the names and order of the classes, "
-        "the recipe the bundle was exported with (--mean, --std, --resize, --channel-order) and --reference."
+        f"where always giving the most frequent label gets {accuracy.guessing:.2f} %: labels or pre-processing do not "
+        "fit the network, or too few images have other labels, and the drop means nothing. Check the names and order "
+        "of the classes, the recipe the bundle was exported with (--mean, --std, --resize, --channel-order) and "
+        "--reference, or balance the images."
     )
 
 

@@ -39,9 +39,10 @@ def guessed_pairs(comparison: EmbeddingComparison) -> str:
     assert found is not None
     return (
         f"The reference itself is right on {found.accuracy_reference:.2f} % of {counted(found.pairs, 'pair')}, where "
-        "guessing gives 50 %: the pairs or the pre-processing do not fit the network, and the drop means nothing. "
-        "Check what is called the same, how objects are cut out, the recipe the bundle was exported with (--mean, "
-        "--std, --resize, --channel-order) and --reference."
+        f"always giving the more frequent answer gets {found.guessing:.2f} %: the pairs or the pre-processing do not "
+        "fit the network, or too few pairs are of the other kind, and the drop means nothing. Check what is called the "
+        "same, how objects are cut out, the recipe the bundle was exported with (--mean, --std, --resize, "
+        "--channel-order) and --reference, or balance the pairs."
     )
 
 

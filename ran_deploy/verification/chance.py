@@ -1,4 +1,4 @@
-"""Is a classifier so near guessing that its labels cannot be meant for it?"""
+"""Is a network so near guessing that its accuracy shows nothing?"""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import math
 __all__ = ["near_chance"]
 
 TIMES_CHANCE = 2
-ABOVE_CHANCE = 0.15  # bounds it for few classes: twice chance is all there is for two
+TOWARDS_PERFECT = 0.3  # bounds it where chance is high: twice chance is all there is for two equal classes
 UNLIKELY = 0.01
 
 
-def near_chance(correct: int, images: int, classes: int) -> bool:
-    """Say whether `correct` of `images` is so few that labels or pre-processing are likelier wrong than the network.
+def near_chance(correct: int, images: int, most_frequent: int) -> bool:
+    """Say whether `correct` of `images` is little more than always giving the most frequent label would get right.
 
-    That is below twice chance, which is 1 / classes, or within 15 points of it; and so few that a network halfway
-    between chance and perfect would get no more with a probability below 1 %: a handful of images proves nothing.
+    Chance is the share of that label, which `most_frequent` of the images have: 1 / classes where data is balanced.
+    Little more is below twice chance, and less than 30 % of the way from chance to perfect; and so few that a network
+    halfway there would get no more with a probability below 1 %: a handful of images proves nothing.
     Source: the lower tail of the binomial distribution.
     """
-    chance = 1 / classes
-    if classes < 2 or correct >= images * min(TIMES_CHANCE * chance, chance + ABOVE_CHANCE):
+    chance = most_frequent / (images + 1)  # one label alone shows nothing of the others: as if one more had another
+    if correct >= images * min(TIMES_CHANCE * chance, chance + TOWARDS_PERFECT * (1 - chance)):
         return False
     return _lower_tail(correct, images, (1 + chance) / 2) < UNLIKELY
 

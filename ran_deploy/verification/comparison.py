@@ -34,7 +34,8 @@ class Tally(Protocol[Result]):
 class Accuracy:
     """Accuracies in percent, over labelled images; `outcome` pairs them image by image.
 
-    `reference_guesses` says that even the reference, of so many `classes`, is hardly better than chance.
+    `guessing` is what always giving the most frequent label gets, and `reference_guesses` says that even the reference
+    is hardly better than that.
     """
 
     top1_reference: float
@@ -42,7 +43,7 @@ class Accuracy:
     top5_reference: float
     top5_engine: float
     outcome: PairedOutcome
-    classes: int
+    guessing: float
     reference_guesses: bool
 
 
@@ -169,10 +170,11 @@ class _Tally:
     """What is remembered from batch to batch."""
 
     def __init__(self, worst: int) -> None:
-        self.images = self.classes = 0
+        self.images = 0
         self.worst = worst
         self.labelled: bool | None = None
         self.errors = ErrorSums()
+        self.labels: Counter[int] = Counter()
         self.correct: Counter[str] = Counter()
         self.disagreeing = 0
         self.disagreements: list[Disagreement] = []
@@ -180,8 +182,7 @@ class _Tally:
         self.confusion: Counter[tuple[int, int]] = Counter()
 
     def add(self, expected: np.ndarray, found: np.ndarray, labels: np.ndarray | None) -> None:
-        self.classes = expected.shape[1]
-        self._check_labels(labels, len(expected), self.classes)
+        self._check_labels(labels, *expected.shape)
         self.errors += error_sums(expected, found)
         before, after = expected.argmax(axis=1), found.argmax(axis=1)
         differ = np.flatnonzero(~agreeing(expected, found))
@@ -213,6 +214,7 @@ class _Tally:
             )
 
     def _add_labelled(self, expected: np.ndarray, found: np.ndarray, labels: np.ndarray) -> None:
+        self.labels.update(labels.tolist())
         before, after = top_k_correct(expected, labels, 1), top_k_correct(found, labels, 1)
         self.correct["top1_reference"] += int(before.sum())
         self.correct["top1_engine"] += int(after.sum())
@@ -237,14 +239,15 @@ class _Tally:
         def percent(name: str) -> float:
             return 100 * self.correct[name] / self.images
 
+        most_frequent = max(self.labels.values())
         return Accuracy(
             top1_reference=percent("top1_reference"),
             top1_engine=percent("top1_engine"),
             top5_reference=percent("top5_reference"),
             top5_engine=percent("top5_engine"),
             outcome=PairedOutcome(images=self.images, lost=self.correct["lost"], gained=self.correct["gained"]),
-            classes=self.classes,
-            reference_guesses=near_chance(self.correct["top1_reference"], self.images, self.classes),
+            guessing=100 * most_frequent / self.images,
+            reference_guesses=near_chance(self.correct["top1_reference"], self.images, most_frequent),
         )
 
 

@@ -32,7 +32,8 @@ class SameDifferent:
     """Of `pairs`, `same` show the same. Accuracies are in percent; `outcome` pairs them, pair of images by pair.
 
     `threshold` is the mean over the folds of the least cosine that counts as the same; it is the reference's, for both.
-    `tar` has the false accept rates that the number of different pairs can resolve.
+    `tar` has the false accept rates that the number of different pairs can resolve. `guessing` is the accuracy of
+    always giving the more frequent answer, and `reference_guesses` says that the reference is hardly better than that.
     """
 
     pairs: int
@@ -42,6 +43,7 @@ class SameDifferent:
     accuracy_engine: float
     tar: tuple[TarAtFar, ...]
     outcome: PairedOutcome
+    guessing: float
     reference_guesses: bool
 
 
@@ -66,6 +68,7 @@ def same_different(reference: np.ndarray, engine: np.ndarray, same: np.ndarray) 
         for row, scores in zip(right, (reference, engine), strict=True):
             row[fold] = (scores[fold] >= thresholds[-1]) == same[fold]
     before, after = right
+    more_frequent = max(int(same.sum()), int((~same).sum()))
     return SameDifferent(
         pairs=len(same),
         same=int(same.sum()),
@@ -80,7 +83,8 @@ def same_different(reference: np.ndarray, engine: np.ndarray, same: np.ndarray) 
             measure="Verification accuracy",
             unit="pair",
         ),
-        reference_guesses=near_chance(int(before.sum()), len(same), classes=2),
+        guessing=100 * more_frequent / len(same),
+        reference_guesses=near_chance(int(before.sum()), len(same), more_frequent),
     )
 
 

@@ -107,6 +107,18 @@ def test_batching_changes_nothing_but_the_order_of_sums(images, logits, labels, 
     assert other.logits.relative_l2 == pytest.approx(one.logits.relative_l2, rel=1e-12)
 
 
+@pytest.mark.parametrize(("right", "guesses"), [((0.97, 0.05), True), ((0.99, 0.95), False)])
+def test_on_unbalanced_labels_guessing_is_the_most_frequent_one(right, guesses):
+    """`right` are the shares of the frequent and of the rare label, 95 and 5 % of the images, that are recognised."""
+    labels = np.arange(2000) % 20 == 0
+    hit = np.arange(2000) // 20 % 100 < np.where(labels, 100 * right[1], 100 * right[0])
+    logits = np.eye(10)[np.where(hit, labels, ~labels).astype(int)]
+    batches = [(np.arange(2000)[i : i + 300, None], labels[i : i + 300].astype(int)) for i in range(0, 2000, 300)]
+    accuracy = compare(lambda x: logits[x[:, 0]], lambda x: logits[x[:, 0]], batches).accuracy
+    assert accuracy.top1_reference == pytest.approx(95 * right[0] + 5 * right[1])
+    assert (accuracy.guessing, accuracy.reference_guesses) == (95, guesses)
+
+
 def test_without_labels_there_is_agreement_but_no_accuracy(images, logits, labels):
     labelled, plain = compared(images, logits, labels), compared(images, logits, None)
     assert (plain.accuracy, plain.confusion) == (None, None)

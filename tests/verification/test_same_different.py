@@ -97,3 +97,15 @@ def test_a_reference_that_guesses_is_called_so(pairs, rng):
     assert not same_different(scores, scores, same).reference_guesses
     noise = rng.normal(size=PAIRS)
     assert same_different(noise, noise, same).reference_guesses
+
+
+@pytest.mark.parametrize("same_share", [0.03, 0.05, 0.95])
+def test_on_unbalanced_pairs_guessing_is_the_more_frequent_answer(same_share, rng):
+    same = rng.permutation(np.arange(2000) < 2000 * same_share)
+    weak, noise = rng.normal(0.3 * same, 1), rng.normal(size=2000)
+    result = same_different(weak, noise, same)
+    assert result.guessing == pytest.approx(100 * max(same_share, 1 - same_share))
+    assert result.accuracy_engine > result.guessing - 1.5
+    assert result.reference_guesses
+    good = rng.normal(8.0 * same, 1)
+    assert not same_different(good, noise, same).reference_guesses
