@@ -64,7 +64,7 @@ def run_command(command: click.Command) -> None:
         sys.exit(RanDeployError.exit_status)
 
 
-class Size(click.ParamType[Any]):
+class Size(click.ParamType):
     """224 or 224x320: (height, width)."""
 
     name = "HxW"
@@ -78,7 +78,7 @@ class Size(click.ParamType[Any]):
         return int(parts[0]), int(parts[-1])
 
 
-class Batch(click.ParamType[Any]):
+class Batch(click.ParamType):
     """8 or 1:8:32: the batch sizes an engine is built for."""
 
     name = "MIN:OPT:MAX"
@@ -95,7 +95,7 @@ class Batch(click.ParamType[Any]):
         return sizes[0], sizes[1], sizes[2]
 
 
-class Triple(click.ParamType[Any]):
+class Triple(click.ParamType):
     """0.485,0.456,0.406: one number for each channel, or one for all."""
 
     name = "R,G,B"
