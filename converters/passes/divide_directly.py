@@ -17,17 +17,19 @@ def divide_directly(model: ir.Model) -> int:
     gets the product wrong (logits of a net with spatial attention off by 0.08).
     """
     products = find_products(model.graph)
-    for product in products:
-        divide(model.graph, product)
+    for product, index in products:
+        divide(model.graph, product, index)
     return len(products)
 
 
-def find_products(graph: ir.Graph) -> list[ir.Node]:
-    """Return the Mul nodes that can become a Div."""
+def find_products(graph: ir.Graph) -> list[tuple[ir.Node, int]]:
+    """Return the Mul nodes that can become a Div, each with the index of its first factor that is a reciprocal."""
     return [
-        node
+        (node, reciprocals[0])
         for node in graph
-        if node.op_type == "Mul" and node.domain == "" and any(is_plain_reciprocal(value) for value in node.inputs)
+        if node.op_type == "Mul"
+        and node.domain == ""
+        and (reciprocals := [i for i, value in enumerate(node.inputs) if is_plain_reciprocal(value)])
     ]
 
 
@@ -43,9 +45,8 @@ def is_plain_reciprocal(value: ir.Value | None) -> bool:
     )
 
 
-def divide(graph: ir.Graph, product: ir.Node) -> None:
-    """Put Div in the place of `product`."""
-    index = next(i for i, value in enumerate(product.inputs) if is_plain_reciprocal(value))
+def divide(graph: ir.Graph, product: ir.Node, index: int) -> None:
+    """Put Div in the place of `product`, whose factor at `index` is a reciprocal."""
     factor, inverse, output = product.inputs[1 - index], product.inputs[index], product.outputs[0]
     assert inverse is not None
     reciprocal = inverse.producer()

@@ -34,6 +34,25 @@ def test_divide_directly_takes_every_product_of_one_reciprocal(build, operators)
     assert operators(divided) == ["Abs", "Div", "Div"]
 
 
+@pytest.mark.parametrize("factors", [["r", "r"], ["r", "s"], ["s", "r"]])
+def test_divide_directly_takes_products_of_reciprocals(build, evaluate, operators, rng, factors):
+    nodes = [
+        *ROOT,
+        make_node("Sigmoid", ["x"], ["b"]),
+        make_node("Reciprocal", ["b"], ["s"]),
+        make_node("Mul", factors, ["y"]),
+        make_node("Mul", ["x", "r"], ["z"]),
+        make_node("Mul", ["x", "s"], ["w"]),
+    ]
+    model = build(nodes, SHAPE, ["y", "z", "w"])
+    divided, rewrites = run_passes(model, [divide_directly, remove_unused])
+    x = {"x": rng.standard_normal((2, 3, 4)).astype(np.float32)}
+    assert rewrites["divide_directly"] == 3
+    assert "Mul" not in operators(divided)
+    np.testing.assert_allclose(evaluate(divided, x), evaluate(model, x), rtol=1e-6)
+    assert divide_directly(divided) == 0
+
+
 def test_divide_directly_declines_a_reciprocal_that_something_else_needs(build):
     nodes = [*ROOT, make_node("Mul", ["x", "r"], ["y"]), make_node("Neg", ["r"], ["z"])]
     assert divide_directly(build(nodes, SHAPE, ["y", "z"])) == 0
