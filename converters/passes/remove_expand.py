@@ -15,26 +15,26 @@ def remove_expand(model: ir.Model) -> int:
 
     The exporter writes x / ||x|| so; the sizes hold the dynamic batch.
     """
-    nodes = find_needless_expands(model.graph)
-    for node in nodes:
-        data, output = node.inputs[0], node.outputs[0]
-        assert data is not None
-        output.replace_all_uses_with(data)
-        model.graph.remove(node, safe=True)
-    return len(nodes)
+    removed = 0
+    for node in list(model.graph):
+        if is_needless_expand(node):  # asked here, as of two that make a shape together one has to stay
+            data, output = node.inputs[0], node.outputs[0]
+            assert data is not None
+            output.replace_all_uses_with(data)
+            model.graph.remove(node, safe=True)
+            removed += 1
+    return removed
 
 
-def find_needless_expands(graph: ir.Graph) -> list[ir.Node]:
-    """Return the Expand nodes that can go."""
-    return [
-        node
-        for node in graph
-        if node.op_type == "Expand"
+def is_needless_expand(node: ir.Node) -> bool:
+    """Return whether the node is an Expand that can go."""
+    return (
+        node.op_type == "Expand"
         and node.domain == ""
         and node.inputs[0] is not None
         and not node.outputs[0].is_graph_output()
         and all(broadcasts(reader, node) for reader in node.outputs[0].consumers())
-    ]
+    )
 
 
 def broadcasts(reader: ir.Node, expand: ir.Node) -> bool:

@@ -41,3 +41,18 @@ def test_remove_expand_declines_where_the_expand_makes_the_shape(build):
     nodes = [make_node("Expand", ["x", "sizes"], ["e"]), make_node("Add", ["e", "x"], ["y"])]
     model = build(nodes, {"x": [2, 1, 3, 4]}, ["y"], SIZES)
     assert remove_expand(model) == 0
+
+
+def test_remove_expand_keeps_one_of_two_that_make_the_shape_together(build, evaluate, operators, rng):
+    nodes = [
+        make_node("Expand", ["x", "sizes"], ["d"]),
+        make_node("Expand", ["z", "sizes"], ["e"]),
+        make_node("Mul", ["d", "e"], ["y"]),
+    ]
+    model = build(nodes, {"x": [2, 1, 3, 4], "z": [2, 1, 3, 4]}, ["y"], SIZES)
+    shorter, rewrites = run_passes(model, [remove_expand])
+    feeds = {name: rng.standard_normal((2, 1, 3, 4)).astype(np.float32) for name in ("x", "z")}
+    assert rewrites["remove_expand"] == 1
+    assert operators(shorter) == ["Expand", "Mul"]
+    np.testing.assert_array_equal(evaluate(shorter, feeds)[0], evaluate(model, feeds)[0])
+    assert remove_expand(shorter) == 0
