@@ -13,15 +13,12 @@ def remove_identity(model: ir.Model) -> int:
 
     One stays where a graph input, a constant or another graph output would have to become a graph output.
     """
-    nodes = find_identities(model.graph)
-    for node in nodes:
-        bypass(model.graph, node)
-    return len(nodes)
-
-
-def find_identities(graph: ir.Graph) -> list[ir.Node]:
-    """Return the nodes that can go."""
-    return [node for node in graph if hands_on_input(node) and can_bypass(node)]
+    removed = 0
+    for node in list(model.graph):
+        if hands_on_input(node) and can_bypass(node):  # asked here, as its input changes when the one before goes
+            bypass(model.graph, node)
+            removed += 1
+    return removed
 
 
 def hands_on_input(node: ir.Node) -> bool:

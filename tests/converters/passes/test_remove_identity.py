@@ -50,6 +50,23 @@ def test_remove_identity_declines_between_input_and_output(build):
     assert remove_identity(build([make_node("Identity", ["x"], ["y"])], {"x": [2, 3]}, ["y"])) == 0
 
 
+def test_remove_identity_keeps_the_last_between_input_and_output(build, operators):
+    nodes = [make_node("Identity", ["x"], ["a"]), make_node("Identity", ["a"], ["y"])]
+    model, rewrites = run_passes(build(nodes, {"x": [2, 3]}, ["y"]), [remove_identity])
+    assert rewrites["remove_identity"] == 1
+    assert operators(model) == ["Identity"]
+    assert [value.name for value in (*model.graph.inputs, *model.graph.outputs)] == ["x", "y"]
+    assert remove_identity(model) == 0
+
+
+def test_remove_identity_keeps_one_of_two_that_make_outputs_of_one_tensor(build, operators):
+    nodes = [make_node("Neg", ["x"], ["a"]), make_node("Identity", ["a"], ["y"]), make_node("Identity", ["a"], ["z"])]
+    model, rewrites = run_passes(build(nodes, {"x": [2, 3]}, ["y", "z"]), [remove_identity])
+    assert rewrites["remove_identity"] == 1
+    assert operators(model) == ["Neg", "Identity"]
+    assert [value.name for value in model.graph.outputs] == ["y", "z"]
+
+
 def test_remove_identity_declines_between_two_outputs(build):
     assert remove_identity(between(build, NODES["Identity"], outputs=("y", "a", "b"))) == 0
 
