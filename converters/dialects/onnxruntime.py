@@ -122,15 +122,16 @@ def is_int8_pool(node: ir.Node) -> bool:
 
 
 def find_biased(graph: ir.Graph) -> list[ir.Node]:
-    """Return the Conv and Gemm nodes in int8 that add a constant float32 bias unscaled."""
+    """Return the Conv and Gemm nodes in int8 that add a constant float32 bias, one number an output, unscaled."""
     return [
         node
         for node in graph
         if node.op_type in ("Conv", "Gemm")
         and len(node.inputs) > 2
-        and array_of(node.inputs[2]) is not None
+        and (bias := array_of(node.inputs[2])) is not None
         and is_dequantized(node.inputs[0])
         and is_dequantized(node.inputs[1])
+        and bias.shape == require_array(dequantizer(node.inputs[1]).inputs[1]).shape
         and node.attributes.get_float("alpha", 1.0) == node.attributes.get_float("beta", 1.0) == 1.0
     ]
 

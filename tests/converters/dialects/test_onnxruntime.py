@@ -209,3 +209,17 @@ def test_a_bias_int32_cannot_hold_stays_float(build, rng):
     lowered = lower(model, "onnxruntime", Precision.INT8)
     found = run_unoptimised(lowered, {"x": rng.standard_normal((2, 3, 4, 5)).astype(np.float32)})[0]
     np.testing.assert_allclose(found[:, 1], np.full((2, 4, 5), 200), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (1,), (), (2, 4)])
+def test_a_bias_that_is_not_one_number_for_each_output_stays_float(build, rng, shape):
+    """Gemm takes any shape that broadcasts to its output."""
+    constants = {name: rng.standard_normal(size).astype(np.float32) for name, size in (("w", (4, 3)), ("b", shape))}
+    model = build([make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)], {"x": [2, 3]}, ["y"], constants)
+    insert_qdq(model, {"x": 3.0})
+    lowered = lower(model, "onnxruntime", Precision.INT8)
+    (gemm,) = (node for node in lowered.graph if node.op_type == "Gemm")
+    assert (array_of(gemm.inputs[2]) is None) == (shape == (4,))
+    x = rng.uniform(-3, 3, (2, 3)).astype(np.float32)
+    wanted = x @ constants["w"].T + constants["b"]
+    np.testing.assert_allclose(run_unoptimised(lowered, {"x": x})[0], wanted, atol=0.2)  # some steps of 3/127 * w
