@@ -86,7 +86,14 @@ def refuse_wide_ranges(graph: ir.Graph) -> None:
 
 def find_kept_nodes(graph: ir.Graph) -> set[ir.Node]:
     """Return the nodes that go on computing in float32."""
-    return {node for node in graph if module_of(node) == PROLOGUE} | find_norm_arithmetic(graph)
+    named = {node for node in graph if module_of(node) == PROLOGUE or is_float_by_attribute(node)}
+    return named | find_norm_arithmetic(graph)
+
+
+def is_float_by_attribute(node: ir.Node) -> bool:
+    """Return whether float32 comes out of the node and none goes in, as with ConstantOfShape; of Cast we write it."""
+    read, made = ([v.dtype for v in values if v is not None] for values in (node.inputs, node.outputs))
+    return node.op_type != "Cast" and ir.DataType.FLOAT in made and ir.DataType.FLOAT not in read
 
 
 def lower_parameters(graph: ir.Graph, node: ir.Node) -> None:
@@ -103,6 +110,8 @@ def lower_parameters(graph: ir.Graph, node: ir.Node) -> None:
             continue
         if node.op_type in QDQ:
             array = np.maximum(array, np.float32(FP16_SMALLEST_NORMAL))
+        elif node.op_type == "Clip" and i > 0:  # a bound that FP16 cannot reach bounds nothing
+            array = np.clip(array, np.float32(-FP16_MAX), np.float32(FP16_MAX))
         node.replace_input_with(i, half_constant(graph, value, array))
 
 
@@ -112,16 +121,17 @@ def keeps_float32(node: ir.Node, index: int) -> bool:
 
 
 def half_constant(graph: ir.Graph, value: ir.Value, array: np.ndarray) -> ir.Value:
-    """Return `array` as an FP16 initializer, made once for each `value`."""
-    name = f"{value.name}_fp16"
-    if name not in graph.initializers:
-        largest = float(np.abs(array).max(initial=0))
-        if not largest <= FP16_MAX:
-            raise ConversionError(
-                f"Weight {value.name!r} reaches {largest:.3g}; FP16 ends at {FP16_MAX:.0f}. Use --precision fp32."
-            )
-        add_constant(graph, name, array.astype(np.float16))
-    return graph.initializers[name]
+    """Return `array`, which is `value` fitted to its use, as an FP16 initializer: the earlier one if it is equal."""
+    largest = float(np.abs(array).max(initial=0))
+    if not largest <= FP16_MAX:
+        raise ConversionError(
+            f"Weight {value.name!r} reaches {largest:.3g}; FP16 ends at {FP16_MAX:.0f}. Use --precision fp32."
+        )
+    name, half = f"{value.name}_fp16", array.astype(np.float16)
+    earlier = graph.initializers.get(name)
+    if earlier is not None and earlier.dtype == ir.DataType.FLOAT16 and np.array_equal(require_array(earlier), half):
+        return earlier
+    return add_constant(graph, name, half)
 
 
 def set_unit_variance(graph: ir.Graph, node: ir.Node) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import defs
+from onnx import defs, numpy_helper
 from onnx.helper import make_node
 
 from ran_deploy.converters.graph import RANGE, array_of, model_bytes
@@ -13,6 +13,7 @@ from ran_deploy.converters.simplify import run_unoptimised
 from ran_deploy.errors import ConversionError
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+HALF = np.float32(0.5)
 
 
 def relative_l2(found, wanted):
@@ -112,6 +113,45 @@ def test_an_activation_scale_too_small_for_fp16_is_raised(build):
 def test_weights_beyond_fp16_are_refused_by_name(build):
     with pytest.raises(ConversionError, match=r"Weight 'w' reaches 7e\+04; FP16 ends at 65504"):
         lower_to_fp16(weighted(build, np.full((2, 3, 1, 1), 7e4, np.float32)))
+
+
+def test_the_bounds_of_clip_end_where_fp16_does(build, rng):
+    constants = {"lowest": np.float32(-np.inf), "highest": np.float32(3.4e38)}
+    half = lower_to_fp16(build([make_node("Clip", ["x", *constants], ["y"])], {"x": [2, 3]}, ["y"], constants))
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    np.testing.assert_array_equal(run_unoptimised(half, {"x": x})[0], x.astype(np.float16).astype(np.float32))
+
+
+def test_a_node_whose_attribute_makes_it_float32_stays_so(build, rng):
+    """ConstantOfShape has its type in an attribute, as no input gives it one."""
+    nodes = [
+        make_node("Shape", ["x"], ["s"]),
+        make_node("ConstantOfShape", ["s"], ["c"], value=numpy_helper.from_array(np.float32([0.5]))),
+        make_node("Add", ["x", "c"], ["y"]),
+    ]
+    half = lower_to_fp16(build(nodes, {"x": ["batch", 3]}, ["y"]))
+    assert types_of(half, "Add") == {ir.DataType.FLOAT16}
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    np.testing.assert_allclose(run_unoptimised(half, {"x": x})[0], x + 0.5, rtol=2e-3, atol=2e-3)
+
+
+def test_a_constant_that_is_also_a_scale_keeps_its_value_elsewhere(build):
+    """GPUs may take 2**-20 for 0, so scales are raised to 2**-14; a factor is not."""
+    nodes = [
+        make_node("QuantizeLinear", ["x", "s", "p"], ["q"]),
+        make_node("DequantizeLinear", ["q", "s", "p"], ["d"]),
+        make_node("Mul", ["d", "s"], ["y"]),
+    ]
+    half = lower_to_fp16(build(nodes, {"x": [2, 3]}, ["y"], {"s": np.float32(2.0**-20), "p": np.int8(0)}))
+    found = {node.op_type: float(array_of(node.inputs[1])) for node in half.graph if node.op_type != "Cast"}
+    assert found == {"QuantizeLinear": 2.0**-14, "DequantizeLinear": 2.0**-14, "Mul": 2.0**-20}
+
+
+def test_a_constant_of_the_name_that_one_would_get_stays_apart(build, rng):
+    nodes = [make_node("Mul", ["x", "w"], ["m"]), make_node("Relu", ["m"], ["w_fp16"])]
+    half = lower_to_fp16(build([*nodes, make_node("Neg", ["w_fp16"], ["y"])], {"x": [2, 3]}, ["y"], {"w": HALF}))
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    np.testing.assert_allclose(run_unoptimised(half, {"x": x})[0], -np.maximum(0.5 * x, 0), rtol=1e-3)
 
 
 def test_ranges_beyond_fp16_are_refused_by_name(build):
