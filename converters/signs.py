@@ -10,6 +10,7 @@ from ran_deploy.converters.graph import array_of
 
 __all__ = ["find_non_negative"]
 
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 Known = Callable[[ir.Value | None], bool]
 
 
@@ -62,6 +63,18 @@ def if_clipped(node: ir.Node, known: Known) -> bool:
     return all(known(value) for value in bounds) and (has_lower or known(node.inputs[0]))
 
 
+def if_zero_is_zero(node: ir.Node, known: Known) -> bool:
+    """Q/DQ of the first input, unless its zero point moves numbers to the other side of 0."""
+    point = node.inputs[2] if len(node.inputs) > 2 else None
+    array = array_of(point)
+    return known(node.inputs[0]) and (point is None or (array is not None and not array.any()))
+
+
+def if_float(node: ir.Node, known: Known) -> bool:
+    """Casts of the first input to float; signed integers may wrap round."""
+    return node.attributes.get_int("to") in FLOATS and known(node.inputs[0])
+
+
 def if_not_cubic(node: ir.Node, known: Known) -> bool:
     """Nearest and linear interpolation average; cubic has negative weights."""
     return node.attributes.get_string("mode", "nearest") != "cubic" and known(node.inputs[0])
@@ -96,8 +109,8 @@ RULES: dict[str, Callable[[ir.Node, Known], bool]] = {
     "Flatten": if_first_input,
     "Reshape": if_first_input,
     "Transpose": if_first_input,
-    "Cast": if_first_input,
-    "QuantizeLinear": if_first_input,
-    "DequantizeLinear": if_first_input,
+    "Cast": if_float,
+    "QuantizeLinear": if_zero_is_zero,
+    "DequantizeLinear": if_zero_is_zero,
     "Resize": if_not_cubic,
 }

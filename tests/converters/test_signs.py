@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 from onnx.helper import make_node
 
 from ran_deploy.converters.signs import find_non_negative
@@ -56,6 +57,23 @@ def test_what_cannot_be_negative_is_found(build, nodes):
 )
 def test_what_may_be_negative_is_not(build, nodes):
     assert not sign_of(build, nodes, HALVES)
+
+
+@pytest.mark.parametrize(("point", "expected"), [(np.uint8(0), True), (np.uint8(128), False)])
+def test_unsigned_numbers_stand_for_negative_ones_below_the_zero_point(build, point, expected):
+    constants = {"c": np.uint8([7, 200]), "s": np.float32(0.1), "p": point}
+    assert sign_of(build, [make_node("DequantizeLinear", ["c", "s", "p"], ["y"])], constants) is expected
+
+
+def test_quantisation_without_a_zero_point_keeps_the_sign(build):
+    nodes = [RELU, make_node("QuantizeLinear", ["p", "s"], ["q"]), make_node("DequantizeLinear", ["q", "s"], ["y"])]
+    assert sign_of(build, nodes, {"s": np.float32(0.1)})
+
+
+@pytest.mark.parametrize(("target", "expected"), [(TensorProto.INT8, False), (TensorProto.FLOAT16, True)])
+def test_a_cast_keeps_the_sign_where_the_target_cannot_wrap_round(build, target, expected):
+    nodes = [RELU, make_node("Cast", ["p"], ["c"], to=target), make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT)]
+    assert sign_of(build, nodes) is expected
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("nearest", True), ("linear", True), ("cubic", False)])
