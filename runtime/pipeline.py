@@ -54,7 +54,8 @@ def run_pipeline(
     `batch`, into float32 (N, classes), is called from `in_flight` threads at once, and gets a smaller batch where
     images are broken, at the end, and when filling one takes longer than `max_wait_ms` (infinity: always wait).
     Sources are pulled only as results are consumed, so they may be endless. Setting `stop` ends the pulling: what was
-    pulled is finished. Closing the iterator early drops what is in flight and ends every thread.
+    pulled is finished, what the sources still owe is not waited for. Closing the iterator early drops what is in flight
+    and ends every thread.
 
     An InputError of one source, or of `infer`, becomes the error of its item or of its batch's items. Any other
     exception concerns them all, a lost device say, and is raised here.
@@ -122,6 +123,7 @@ class _Work:
     closed: threading.Event = field(default_factory=threading.Event)
     pulled: queue.SimpleQueue[_Pulled | _End] = field(default_factory=queue.SimpleQueue)
     batches: queue.SimpleQueue[_Batch | _End] = field(default_factory=queue.SimpleQueue)
+    asking: bool = False  # whether the puller is inside the sources, as it may be without end
     head: _Pulled | _End | None = None  # of `pulled`, while its image is waited for
 
     def results(self) -> Generator[Result, None, None]:
@@ -154,7 +156,9 @@ class _Work:
             self.slots.acquire()
             if self.stop.is_set() or self.closed.is_set():
                 return
+            self.asking = True  # all that was pulled before is in the queue
             source = next(self.sources, None)
+            self.asking = False
             if source is None or self.closed.is_set():
                 return
             yield source
@@ -183,10 +187,12 @@ class _Work:
     def next_decoded(self, due: float) -> _Pulled | _End | None:
         """Return the next item once it is decoded, None if that takes longer than until `due`."""
         if self.head is None:
+            # Looked up before the queue: what comes between the two was pulled after the stop.
+            ended = self.stop.is_set() and self.asking
             try:
                 self.head = self.pulled.get(timeout=min(STOP_POLL_S, max(0.0, due - time.monotonic())))
             except queue.Empty:
-                return _End() if self.stop.is_set() else None
+                return _End() if ended else None
         if isinstance(self.head, _Pulled):
             left = None if due == math.inf else max(0.0, due - time.monotonic())
             try:

@@ -253,6 +253,24 @@ def test_stop_finishes_what_was_pulled_and_ends():
     assert len(pulled) - len(seen) <= 1
 
 
+def test_stop_finishes_the_source_that_was_pulled_but_not_yet_handed_on():
+    stop = threading.Event()
+
+    class Held:
+        """A source at which the thread that pulled it stays for longer than the batcher polls."""
+
+        @property
+        def name(self) -> str:
+            stop.set()
+            time.sleep(3 * pipeline.STOP_POLL_S)
+            return "held"
+
+        def load(self) -> np.ndarray:
+            return np.zeros(SIDE, np.uint8)
+
+    assert [result.name for result in run([Held(), source(1)], stop=stop)] == ["held"]
+
+
 def test_stop_ends_a_run_whose_sources_have_nothing_to_give_now():
     stop, release = threading.Event(), threading.Event()
 
