@@ -101,14 +101,14 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
     counter = Counter()
     validation = validate_bundle(config, counter.line, counter)
     counter.clear()
-    if report_path is not None:
-        write_report(validation.report, report_path, validation.images)
     if as_json:
         write_json(validation.report)
         print_warnings(validation.report, err=True)
     else:
         print_report(validation.report)
-        if report_path is not None:
+    if report_path is not None:  # after what is printed: a full disk must not lose the result
+        write_report(validation.report, report_path, validation.images)
+        if not as_json:
             click.echo(f"report: {report_path}")
     return 0 if validation.report.passed else 1
 

@@ -12,7 +12,7 @@ from typing import Any
 from ran_deploy.errors import BackendUnavailableError
 from ran_deploy.report.schema import ClassFlip, EngineReport
 
-__all__ = ["drop_chart", "flip_chart"]
+__all__ = ["drop_chart", "flip_chart", "import_matplotlib"]
 
 # Colours that stand in for the page's own, as matplotlib knows no CSS.
 PAGE_COLOURS = {
@@ -44,7 +44,7 @@ def drop_chart(engines: Sequence[EngineReport], max_drop_pp: float | None) -> st
     known = [(engine, drop, ci) for engine, drop, ci in rows if drop is not None and ci is not None]
     if not known:
         return None
-    matplotlib = _import_matplotlib()
+    matplotlib = import_matplotlib()
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure(figsize=(WIDTH_IN, 0.75 + 0.42 * len(known)))
         axes = figure.add_axes((0.25, 0.48 / figure.get_figheight(), 0.71, 1 - 0.75 / figure.get_figheight()))
@@ -84,7 +84,7 @@ def flip_chart(flips: Sequence[ClassFlip], *, least: int = 1) -> str | None:
     }
     if len(counts) < least:
         return None
-    matplotlib = _import_matplotlib()
+    matplotlib = import_matplotlib()
     with matplotlib.rc_context(STYLE):
         height, width = 0.28 * len(names), min(0.36 * len(names), 3.5)
         figure = matplotlib.figure.Figure(figsize=(WIDTH_IN, height + 1.3))
@@ -148,7 +148,8 @@ def _without_unused_ids(svg: str) -> str:
     return re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
 
 
-def _import_matplotlib() -> Any:
+def import_matplotlib() -> Any:
+    """Return matplotlib with what charts need of it. Raises: BackendUnavailableError."""
     try:
         for module in ("figure", "patches", "backends.backend_svg"):
             importlib.import_module(f"matplotlib.{module}")

@@ -12,12 +12,12 @@ import numpy as np
 
 from ran_deploy.errors import BackendUnavailableError
 from ran_deploy.manifest import Task
-from ran_deploy.report.charts import drop_chart, flip_chart
+from ran_deploy.report.charts import drop_chart, flip_chart, import_matplotlib
 from ran_deploy.report.json import write_whole
 from ran_deploy.report.schema import ChangedImage, EngineReport, TurnedImage, ValidationReport
 from ran_deploy.report.thumbnails import png_data_uri
 
-__all__ = ["render_html", "write_html"]
+__all__ = ["render_html", "require_html", "write_html"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 MISSING = "\N{EN DASH}"
@@ -40,6 +40,12 @@ class _Changes:
     engine: EngineReport
     flip_chart: str | None
     images: tuple[_Changed, ...]
+
+
+def require_html() -> None:
+    """Raises: BackendUnavailableError if jinja2 or matplotlib is missing; not every page has charts, but most do."""
+    _import_jinja2()
+    import_matplotlib()
 
 
 def write_html(report: ValidationReport, path: Path, *, images: Mapping[int, np.ndarray] | None = None) -> None:

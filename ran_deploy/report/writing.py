@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ran_deploy.errors import ConfigError, OutputError
-from ran_deploy.report.html import write_html
+from ran_deploy.report.html import require_html, write_html
 from ran_deploy.report.json import write_json
 from ran_deploy.report.schema import ValidationReport
 
@@ -19,18 +19,23 @@ SUFFIXES = (".html", ".json")
 
 
 def check_report_path(path: Path) -> None:
-    """Check before the work starts that a report can be written. Raises: ConfigError for its suffix, OutputError."""
+    """Check before the work starts that a report can be written.
+
+    Raises: ConfigError for its suffix, OutputError, BackendUnavailableError if a package that HTML needs is missing.
+    """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"Report {path}: found {path.suffix or 'no suffix'}; expected {' or '.join(SUFFIXES)}.")
     folder = path.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or path.is_dir():
         raise OutputError(f"Cannot write {path}: {folder} is no folder that can be written to. Choose another place.")
+    if path.suffix.lower() == ".html":
+        require_html()
 
 
 def write_report(report: ValidationReport, path: Path, images: Mapping[int, np.ndarray]) -> None:
     """Write the report as its suffix says; `images` are uint8 RGB by index in the data set, shown in HTML.
 
-    Raises: OutputError.
+    Raises: OutputError, BackendUnavailableError.
     """
     if path.suffix.lower() == ".json":
         write_json(report, path)

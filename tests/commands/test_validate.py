@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.errors import OutputError
 from ran_deploy.workflows.golden import Golden, read_golden
 
 
@@ -22,6 +23,17 @@ def test_without_data_the_golden_inputs_are_run(call, demo):
     outcome = validate(call, demo, "--backend", "openvino", "--backend", "onnxruntime")
     assert outcome.status == 0
     assert outcome.out.count("golden self-test passed") >= 2
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_report_that_cannot_be_written_loses_no_result(options, call, demo, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("ran_deploy.report.writing.write_json", fail)
+    outcome = validate(call, demo, "--backend", "onnxruntime", "--report", tmp_path / "x.json", *options)
+    outcome.assert_refused("the disk is full")
+    assert "golden self-test passed" in outcome.out
 
 
 @pytest.fixture(scope="module")
