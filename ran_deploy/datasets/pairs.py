@@ -50,19 +50,29 @@ def read_pairs(path: Path, dataset: Dataset) -> ImagePairs:
     """Return the pairs of a text file, in its order: a line has two images of `dataset` and 1 (same) or 0 (different).
 
     Images are called by their path below the data set; tabs, commas or spaces separate; # begins a comment line.
-    Raises: DatasetError for a file that cannot be read, a line of another form, or an image that is not there.
+    Raises: DatasetError for a file that cannot be read, a line of another form, an image that is not there or is paired
+    with itself, or a pair that is listed twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise DatasetError(
             f"Pairs cannot be read from {path} ({exc}); expected lines of two images and 1 or 0."
         ) from exc
     numbers = {dataset.origin(index): index for index in range(len(dataset))}
-    found = []
+    found, listed = [], {}
     for line_number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
-            found.append(_pair(line, f"{path}, line {line_number}", numbers, dataset))
+            where = f"{path}, line {line_number}"
+            first, second, same = _pair(line, where, numbers, dataset)
+            if first == second:
+                raise DatasetError(f"{where}: {dataset.origin(first)!r} is paired with itself. Remove the line.")
+            # Counted twice it would narrow the interval that a budget is judged by; counted once, the report would
+            # speak of other pairs than the file does, and of two answers to one question one would have to be chosen.
+            earlier = listed.setdefault(frozenset((first, second)), line_number)
+            if earlier != line_number:
+                raise DatasetError(f"{where}: line {earlier} pairs the same two images. Remove one of them.")
+            found.append((first, second, same))
     if not found:
         raise DatasetError(f"{path} holds no pairs; expected lines of two images and 1 (same) or 0 (different).")
     return _pairs(found, f"listed in {path.name}")

@@ -12,7 +12,7 @@ from ran_deploy.errors import DatasetError
 from ran_deploy.verification.chance import near_chance
 from ran_deploy.verification.statistics import PairedOutcome
 
-__all__ = ["FOLDS", "SameDifferent", "TarAtFar", "best_threshold", "same_different", "true_accept_rate"]
+__all__ = ["FOLDS", "SameDifferent", "TarAtFar", "best_threshold", "check_pairs", "same_different", "true_accept_rate"]
 
 FOLDS = 10
 FALSE_ACCEPT_RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -47,19 +47,24 @@ class SameDifferent:
     reference_guesses: bool
 
 
-def same_different(reference: np.ndarray, engine: np.ndarray, same: np.ndarray) -> SameDifferent:
-    """Judge the cosines (P,) of two networks on the same pairs, of which `same`, bool (P,), show the same.
-
-    The pairs are cut into 10 folds in their order. Each fold is judged at the threshold that is best for the reference
-    on the other nine; the engine has to do with that one, as it has where it replaces the reference in the field.
-    Raises: DatasetError for fewer pairs than folds, or pairs of one kind only.
-    Source: Huang et al. 2007, Labeled Faces in the Wild, UMass Amherst technical report 07-49, section 3.
-    """
+def check_pairs(same: np.ndarray) -> None:
+    """Raises: DatasetError for fewer pairs than folds, or pairs of one kind only; `same` is bool (P,)."""
     if len(same) < FOLDS or same.all() or not same.any():
         raise DatasetError(
             f"There are {counted(int(same.sum()), 'pair')} of the same and {int((~same).sum()):,} of different; "
             f"at least {FOLDS} in all are needed, and some of both kinds."
         )
+
+
+def same_different(reference: np.ndarray, engine: np.ndarray, same: np.ndarray) -> SameDifferent:
+    """Judge the cosines (P,) of two networks on the same pairs, of which `same`, bool (P,), show the same.
+
+    The pairs are cut into 10 folds in their order. Each fold is judged at the threshold that is best for the reference
+    on the other nine; the engine has to do with that one, as it has where it replaces the reference in the field.
+    Raises: as `check_pairs`.
+    Source: Huang et al. 2007, Labeled Faces in the Wild, UMass Amherst technical report 07-49, section 3.
+    """
+    check_pairs(same)
     right = np.zeros((2, len(same)), bool)
     thresholds = []
     for fold in np.array_split(np.arange(len(same)), FOLDS):

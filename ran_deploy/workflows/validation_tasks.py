@@ -13,7 +13,7 @@ from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import Manifest, Task
 from ran_deploy.verification.comparison import Comparison, Infer, compare
 from ran_deploy.verification.embeddings import EmbeddingComparison, compare_embeddings
-from ran_deploy.verification.same_different import FOLDS
+from ran_deploy.verification.same_different import FOLDS, check_pairs
 from ran_deploy.workflows.validation_images import ValidationImages, read_images
 
 __all__ = ["TASKS", "Compared", "ImageRequest", "TaskValidation"]
@@ -64,9 +64,14 @@ def _compare_classes(
 
 
 def _paired_images(request: ImageRequest) -> ValidationImages:
-    """Read the images of the pairs that are given, else all; then pairs are made of their classes."""
+    """Read the images of the pairs that are given, else all; then pairs are made of their classes.
+
+    Raises: DatasetError for pairs that show nothing, before any image is read and again without unreadable ones.
+    """
     dataset = request.dataset
     given = read_pairs(request.pairs, dataset) if request.pairs is not None else None
+    if given is not None:
+        check_pairs(given.same)
     images = _read(request, given)
     pairs = given if given is not None else _made_pairs(images)
     if pairs is None and request.judged:
@@ -81,6 +86,7 @@ def _paired_images(request: ImageRequest) -> ValidationImages:
     if lost := len(pairs) - len(usable):
         note += f"; {lost:,} more have an image that cannot be read"
     request.report(f"pairs: {note}")
+    check_pairs(usable.same)
     return replace(images, pairs=usable, pairs_note=note)
 
 

@@ -236,7 +236,7 @@ def test_a_budget_of_pairs_can_be_missed(call, faces, few):
 
 
 def write_pairs(path: Path, images: int, name: str) -> Path:
-    lines = [f"{name}[{i}] {name}[{(7 * i + 1) % images}] {i % 2}" for i in range(images)]
+    lines = [f"{name}[{i}] {name}[{(i + 1) % images}] {i % 2}" for i in range(images)]
     path.write_text("\n".join(lines))
     return path
 
@@ -267,6 +267,21 @@ def test_pairs_with_an_image_that_cannot_be_read_are_left_out(call, faces, demo,
     assert report["unreadable"] == 1
     assert report["engines"][0]["embedding"]["pairs"]["pairs"] == 36
     assert report["provenance"]["pairs"].endswith("; 9 more have an image that cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "reads"), [("ab1 ac1 ad1 bc0", False), ("ab1 cd0 ce0 cf0 cg0 ch0 de0 df0 dg0 dh0", True)]
+)
+def test_pairs_that_show_nothing_are_refused_before_any_inference(pairs, reads, call, faces, demo, tmp_path):
+    """Too few, or too few whose images can be read: image a cannot."""
+    images = shutil.copytree(demo.images, tmp_path / "images")
+    names = {letter: path.name for letter, path in zip("abcdefgh", sorted(images.iterdir()), strict=False)}
+    (images / names["a"]).write_bytes(b"")
+    lines = [f"{names[first]} {names[second]} {same}" for first, second, same in pairs.split()]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    outcome = validate(call, faces, "--data", images, "--pairs", tmp_path / "pairs.txt")
+    outcome.assert_refused("at least 10 in all are needed")
+    assert ("reading" in outcome.err, "reference" in outcome.err) == (reads, False)
 
 
 def test_pairs_need_data_and_no_limit(call, faces, few, tmp_path):

@@ -34,12 +34,20 @@ def test_lines_are_pairs_whatever_separates_them(dataset, tmp_path):
     assert pairs.origin == "listed in pairs.txt"
 
 
+def test_the_mark_that_some_editors_put_first_is_no_part_of_a_name(dataset, tmp_path):
+    (tmp_path / "p.txt").write_text("c.npz[0] c.npz[1] 1\n", encoding="utf-8-sig")
+    assert as_tuples(read_pairs(tmp_path / "p.txt", dataset)) == [(4, 5, True)]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "holds no pairs"),
         ("c.npz[0] c.npz[1] 1\nc.npz[0] c.npz[1]\n", r"line 2: found 'c\.npz\[0\] c\.npz\[1\]'; expected two images"),
         ("c.npz[0] c.npz[1] 2", "expected two images and 1"),
+        ("c.npz[0] c.npz[1] 0\nc.npz[2] ./c.npz[2] 1", r"line 2: 'c\.npz\[2\]' is paired with itself"),
+        ("#\nc.npz[0] c.npz[1] 1\nc.npz[0],c.npz[1],1", "line 3: line 2 pairs the same two images"),
+        ("c.npz[0] c.npz[1] 1\n\nc.npz[1] c.npz[0] 0", "line 3: line 1 pairs the same two images"),
         ("c.npz[0] d.npz[1] 0", r"'d\.npz\[1\]' is no image of faces; they are called such as 'a b\.npz\[0\]'"),
     ],
 )
