@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ran_deploy.counts import counted
-from ran_deploy.errors import BundleError
+from ran_deploy.errors import BundleError, ConfigError
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing
 
@@ -62,6 +62,11 @@ class BatchProfile:
     minimum: int = 1
     optimum: int = 8
     maximum: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum <= self.optimum <= self.maximum:
+            sizes = f"{self.minimum}:{self.optimum}:{self.maximum}"
+            raise ConfigError(f"Batch sizes are {sizes}; expected 1 <= MIN <= OPT <= MAX.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +167,7 @@ def manifest_to_json(manifest: Manifest) -> bytes:
 def manifest_from_json(data: bytes, origin: str) -> Manifest:
     """Return the manifest `data` holds.
 
-    Raises: BundleError, naming `origin`, if it is not JSON, of a newer schema or not of the schema's types.
+    Raises: BundleError, naming `origin`, if it is not JSON, of a newer schema, or not of the schema's types and values.
     """
     try:
         header: Any = msgspec.json.decode(data)
@@ -177,7 +182,8 @@ def manifest_from_json(data: bytes, origin: str) -> Manifest:
         )
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.ValidationError, UnicodeDecodeError) as exc:
+    except (msgspec.ValidationError, UnicodeDecodeError, ConfigError) as exc:
+        reason = str(exc).rstrip(".")
         raise BundleError(
-            f"{origin}: manifest.json does not follow the schema ({exc}). Export the bundle again."
+            f"{origin}: manifest.json does not follow the schema ({reason}). Export the bundle again."
         ) from exc

@@ -80,9 +80,6 @@ class ExportConfig:
                 "INT8 needs calibration data and none was given: add --calibration-data PATH with a few hundred "
                 "typical images (a folder, CIFAR, IDX or .npz), or choose --precision fp16."
             )
-        if not 1 <= self.batch.minimum <= self.batch.optimum <= self.batch.maximum:
-            sizes = f"{self.batch.minimum}:{self.batch.optimum}:{self.batch.maximum}"
-            raise ConfigError(f"Batch sizes are {sizes}; expected 1 <= MIN <= OPT <= MAX.")
         if self.calibration_images < 1:
             raise ConfigError(f"--calibration-images is {self.calibration_images}; expected at least 1.")
 

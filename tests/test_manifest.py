@@ -1,0 +1,78 @@
+"""What a manifest cannot mean is refused where it is made and where it is read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ran_deploy.errors import BundleError, ConfigError
+from ran_deploy.manifest import (
+    BatchProfile,
+    CheckpointRecord,
+    GoldenRecord,
+    Manifest,
+    Task,
+    manifest_from_json,
+    manifest_to_json,
+)
+from ran_deploy.precision import Precision
+from ran_deploy.preprocessing import Preprocessing
+
+
+@pytest.fixture
+def document() -> dict:
+    """A manifest as JSON has it."""
+    manifest = Manifest(
+        name="sorter",
+        task=Task.CLASSIFICATION,
+        architecture="attention-56",
+        output_size=10,
+        labels=None,
+        preprocessing=Preprocessing(crop=(31, 33), resize=40),
+        preprocessing_source="test",
+        precision=Precision.INT8,
+        kept_in_float={},
+        checkpoint=CheckpointRecord(file_name="x.pth", sha256="0", layout="authors", parameters=1),
+        calibration=None,
+        golden=GoldenRecord(inputs=32, source="synthetic"),
+        dialects={},
+        engines=(),
+        batch=BatchProfile(),
+        tools={},
+        files={},
+        created="2026-01-01T00:00:00Z",
+    )
+    return json.loads(manifest_to_json(manifest))
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1), (9, 0, 0), (1, 9, 8), (2, 1, 3)])
+def test_batch_sizes_are_in_order_and_positive(sizes):
+    minimum, optimum, maximum = sizes
+    with pytest.raises(ConfigError, match=f"{minimum}:{optimum}:{maximum}; expected 1 <= MIN <= OPT <= MAX"):
+        BatchProfile(minimum=minimum, optimum=optimum, maximum=maximum)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        (
+            "batch",
+            {"minimum": 9, "optimum": 0, "maximum": 0},
+            r"\(Batch sizes are 9:0:0; expected .* <= MAX\)\. Export",
+        ),
+        ("preprocessing", {"crop": [0, 33]}, r"\(Pre-processing sizes must be positive; found .*\)\. Export"),
+        ("task", "clairvoyance", r"Invalid enum value 'clairvoyance' .*\)\. Export"),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_line_with_the_bundles_name(part, value, words, document):
+    document[part] = {**document[part], **value} if isinstance(value, dict) else value
+    with pytest.raises(
+        BundleError, match=rf"^sorter\.ran: manifest\.json does not follow the schema .*{words}"
+    ) as caught:
+        manifest_from_json(json.dumps(document).encode(), "sorter.ran")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_is_written_is_read_back(document):
+    assert json.loads(manifest_to_json(manifest_from_json(json.dumps(document).encode(), "x"))) == document
