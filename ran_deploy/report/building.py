@@ -18,13 +18,12 @@ from ran_deploy.report.schema import (
     ValidationReport,
 )
 from ran_deploy.verification.comparison import Accuracy, Comparison, Disagreement
-from ran_deploy.verification.embeddings import EmbeddingComparison
+from ran_deploy.verification.embeddings import Compared, EmbeddingComparison
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.verification.statistics import PairedOutcome, Verdict, judge
 
 __all__ = ["engine_report", "validation_report"]
 
-Compared = Comparison | EmbeddingComparison
 MOST_UNREADABLE = 10  # names and reasons: enough to see the pattern, and a data set may hold a million
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ran_deploy.datasets.pairs import ImagePairs
-from ran_deploy.verification.comparison import Infer, compare_by
+from ran_deploy.verification.comparison import Comparison, Infer, compare_by
 from ran_deploy.verification.metrics import ErrorSums, LogitErrors, error_sums, logit_errors, row_cosines
 from ran_deploy.verification.same_different import SameDifferent, same_different
 from ran_deploy.verification.statistics import PairedOutcome
 
-__all__ = ["CosineSummary", "EmbeddingComparison", "TurnedImage", "compare_embeddings"]
+__all__ = ["Compared", "CosineSummary", "EmbeddingComparison", "TurnedImage", "compare_embeddings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,9 @@ class EmbeddingComparison:
     def renumbered(self, indices: Sequence[int]) -> EmbeddingComparison:
         """Return the same with `indices[i]` as the number of image i."""
         return replace(self, turned=tuple(replace(image, index=indices[image.index]) for image in self.turned))
+
+
+Compared = Comparison | EmbeddingComparison  # what verification finds of a bundle, by its task
 
 
 def compare_embeddings(

@@ -17,11 +17,12 @@ from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import Manifest, Task
 from ran_deploy.report.schema import ValidationReport
+from ran_deploy.verification.embeddings import Compared
 from ran_deploy.workflows.engines import ALL, AUTO, expand_backends, load_engine, prove_engine, runnable_backends
 from ran_deploy.workflows.evaluators import Infer, Replayed, checkpoint_reference, emulated_dialect, graph_reference
 from ran_deploy.workflows.validation_images import ValidationImages
 from ran_deploy.workflows.validation_report import Measured, report_on, shown_images
-from ran_deploy.workflows.validation_tasks import TASKS, Compared, ImageRequest
+from ran_deploy.workflows.validation_tasks import TASKS, ImageRequest
 
 __all__ = ["ValidateConfig", "Validation", "validate_bundle"]
 

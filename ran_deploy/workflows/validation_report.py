@@ -17,9 +17,9 @@ from ran_deploy.preprocessing import describe
 from ran_deploy.report.building import engine_report, validation_report
 from ran_deploy.report.schema import BundleSummary, EngineReport, Provenance, ValidationReport
 from ran_deploy.runtime.backends import fingerprint
+from ran_deploy.verification.embeddings import Compared
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.validation_images import ValidationImages
-from ran_deploy.workflows.validation_tasks import Compared
 
 __all__ = ["Measured", "report_on", "shown_images"]
 

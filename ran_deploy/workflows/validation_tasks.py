@@ -12,13 +12,11 @@ from ran_deploy.datasets.pairs import ImagePairs, pairs_of_classes, read_pairs
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import Manifest, Task
 from ran_deploy.verification.comparison import Comparison, Infer, compare
-from ran_deploy.verification.embeddings import EmbeddingComparison, compare_embeddings
+from ran_deploy.verification.embeddings import Compared, EmbeddingComparison, compare_embeddings
 from ran_deploy.verification.same_different import FOLDS, check_pairs
 from ran_deploy.workflows.validation_images import ValidationImages, read_images
 
-__all__ = ["TASKS", "Compared", "ImageRequest", "TaskValidation"]
-
-Compared = Comparison | EmbeddingComparison
+__all__ = ["TASKS", "ImageRequest", "TaskValidation"]
 
 
 @dataclass(frozen=True, kw_only=True)
