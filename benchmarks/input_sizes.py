@@ -52,7 +52,7 @@ def main(name: str) -> int:
             runner = open_runner(backend, open_builder(backend).build(graph, BuildOptions(precision=Precision.FP32)))
             distances[backend] = relative_l2(expected, runner.infer({"image": images.numpy()})["logits"])
             runner.close()
-        worst = max(worst, *distances.values())
+        worst = np.max([worst, *distances.values()])  # NaN if one is NaN
         print(
             f"{height:>4}x{width:<4}" + "".join(f"  {key} {value:.1e}" for key, value in distances.items()), flush=True
         )

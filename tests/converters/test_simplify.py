@@ -50,6 +50,22 @@ def test_simplified_falls_back_when_outputs_move(model, monkeypatch):
     assert "it moved the outputs by 0.0e+00" in note
 
 
+@pytest.mark.parametrize("differences", [[0.0, np.nan], [np.nan, 0.0]])
+def test_simplified_falls_back_when_outputs_are_not_numbers(model, monkeypatch, differences):
+    monkeypatch.setattr(simplify, "relative_difference", lambda *_: differences.pop())
+    found, note = simplified(model)
+    assert found is model
+    assert "it moved the outputs by nan" in note
+
+
+def test_relative_difference_is_nan_if_that_of_one_output_is(build):
+    def outputs(second):
+        nodes = [make_node("Neg", ["x"], ["y"]), make_node(second, ["x"], ["z"])]
+        return build(nodes, {"x": ["batch", 3]}, ["y", "z"])
+
+    assert np.isnan(relative_difference(outputs("Log"), outputs("Abs"), 3))
+
+
 def test_simplified_falls_back_when_it_takes_too_long(model, monkeypatch):
     monkeypatch.setattr(simplify, "TIMEOUT_S", 1e-3)
     found, note = simplified(model)
