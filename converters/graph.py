@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from ran_deploy.errors import ConversionError
 
@@ -43,7 +42,7 @@ def model_from_bytes(data: bytes) -> ir.Model:
     """Return the model `data` holds. Raises: ConversionError if it is no ONNX model."""
     try:
         proto = onnx.ModelProto.FromString(data)
-    except DecodeError as exc:
+    except Exception as exc:  # protobuf's DecodeError, a name that onnx does not pass on
         raise ConversionError(f"These {len(data)} bytes are no ONNX model ({exc}). Export the graph again.") from exc
     if not proto.graph.node:
         raise ConversionError(f"These {len(data)} bytes hold no ONNX graph. Export the graph again.")
