@@ -33,11 +33,19 @@ def openvino_kernels(bundle: Bundle) -> Counter[str]:
 
 
 def onnxruntime_kernels(bundle: Bundle) -> Counter[str]:
-    """Return how many convolution and fully connected operators are left in int8 and in float."""
+    """Return how many convolution and fully connected operators are left in int8 and in float.
+
+    Among them are BatchNormalizations between float tensors that it runs as depthwise convolutions; it names them so:
+    onnxruntime/core/optimizer/nchwc_transformer.cc, TransformBatchNormalization.
+    """
     graph = bundle.read(bundle.manifest.dialects["onnxruntime"].graph)
     engine = open_builder("onnxruntime").build(graph, BuildOptions(precision=bundle.manifest.precision))
-    types = [node.op_type for node in onnx.ModelProto.FromString(engine).graph.node]
-    return Counter(f"{ORT_CONVOLUTIONS[kind]} ({kind})" for kind in types if kind in ORT_CONVOLUTIONS)
+    kernels: Counter[str] = Counter()
+    for node in onnx.ModelProto.FromString(engine).graph.node:
+        if node.op_type in ORT_CONVOLUTIONS:
+            kind = "BatchNormalization as Conv" if "_bn_nchwc" in node.name else node.op_type
+            kernels[f"{ORT_CONVOLUTIONS[node.op_type]} ({kind})"] += 1
+    return kernels
 
 
 if __name__ == "__main__":
