@@ -134,11 +134,8 @@ class _Table:
         name = printable(result.name)
         if len(name) > NAME_WIDTH:
             name = "..." + name[3 - NAME_WIDTH :]
-        if result.logits is None:
-            answer = f"error: {printable(result.error or '')}"
-        else:
-            answer = self.answers.line(result.logits)
-        click.echo(f"{name:<{NAME_WIDTH}}  {answer}")
+        answer = f"error: {result.error}" if result.logits is None else self.answers.line(result.logits)
+        click.echo(f"{name:<{NAME_WIDTH}}  {printable(answer)}")  # class names are whatever the bundle's maker wrote
 
 
 class _JsonLines(_Table):

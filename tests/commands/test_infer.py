@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ran_deploy
+from ran_deploy.bundle import open_bundle, write_bundle
 
 # The samples are one image of each class; the demo network knows these well. The file name says which class it is.
 LABELS = {"trouser.png": "Trouser", "sandal.png": "Sandal", "ankle-boot.png": "Ankle boot"}
@@ -190,6 +192,17 @@ def test_a_file_name_cannot_steer_the_terminal(call, demo, tmp_path):
     outcome = infer(call, demo, tmp_path)
     assert len(outcome.out.splitlines()) == 1
     assert r"two\nlines \x1b[31mred.png" in outcome.out
+
+
+def test_a_class_name_cannot_steer_the_terminal(call, demo, tmp_path):
+    source = open_bundle(demo.bundle)
+    labels = tuple(f"\x1b[2J\r{label}" for label in source.manifest.labels)
+    files = {name: source.read(name) for name in source.manifest.files}
+    write_bundle(tmp_path / "hostile.ran", replace(source.manifest, labels=labels), files)
+    outcome = call("ran-infer", tmp_path / "hostile.ran", demo.images / "bag.png", "--backend", "onnxruntime")
+    assert outcome.status == 0, outcome.err
+    assert r"\x1b[2J\rBag " in outcome.out
+    assert "\x1b" not in outcome.out + outcome.err
 
 
 def test_json_and_an_output_file_are_one_too_many(call, demo, tmp_path):

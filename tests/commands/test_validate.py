@@ -93,6 +93,12 @@ def test_images_that_cannot_be_read_are_counted_and_named(call, demo, damaged, t
     assert "Images left out" in (tmp_path / "x.html").read_text()
 
 
+def test_what_a_data_set_is_called_cannot_steer_the_terminal(call, demo, damaged):
+    outcome = validate(call, demo, "--data", damaged.rename(damaged.with_name("\x1b[2Jdata")))
+    assert r"3 images of \x1b[2Jdata" in outcome.err
+    assert "\x1b" not in outcome.out + outcome.err
+
+
 @pytest.mark.parametrize(("budget", "status"), [("99", 0), ("0.01", 1)])
 def test_a_budget_is_judged_on_the_images_that_can_be_read_and_says_so(budget, status, call, demo, damaged):
     outcome = validate(call, demo, "--data", damaged, "--max-drop", budget, "--json")
