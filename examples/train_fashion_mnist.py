@@ -6,7 +6,6 @@ python examples/train_fashion_mnist.py --data /usr/share/datasets/fashion-mnist 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from training import MEAN, STD, Progress, Recipe, accuracy, fit, initialise, loa
 from ran_deploy.models.checkpoint import save_checkpoint
 from ran_deploy.models.network import build_network
 from ran_deploy.models.zoo import ARCHITECTURES
+from ran_deploy.preprocessing import Preprocessing
 
 LABELS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
@@ -42,8 +42,8 @@ def train(options: argparse.Namespace) -> None:
 
 
 def save(module: nn.Module, output: Path) -> None:
-    recipe = {"resize": None, "crop": [32, 32], "mean": [MEAN] * 3, "std": [STD] * 3}
-    save_checkpoint(output, module, architecture="compact-attention", labels=LABELS, preprocessing=json.dumps(recipe))
+    recipe = Preprocessing(crop=(32, 32), resize=None, mean=(MEAN,) * 3, std=(STD,) * 3)
+    save_checkpoint(output, module, architecture="compact-attention", labels=LABELS, preprocessing=recipe)
 
 
 def parse_options() -> argparse.Namespace:

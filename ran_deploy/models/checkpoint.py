@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from ran_deploy.errors import CheckpointError, ConfigError
 from ran_deploy.manifest import Task
+from ran_deploy.models.differences import differences, is_weight
 from ran_deploy.models.layouts import Reading
-from ran_deploy.models.recognition import is_weight, recognise, summary
-from ran_deploy.models.state import State, read_state
+from ran_deploy.models.recognition import recognise, shapes_of
+from ran_deploy.models.state import State, read_state, unwrapped
 from ran_deploy.models.zoo import architecture_named
 from ran_deploy.preprocessing import Preprocessing
 
@@ -28,8 +30,9 @@ class LoadedCheckpoint:
     """A network with its weights, and what the checkpoint says of it.
 
     `module` is in evaluation mode and float32: normalised images (N, 3, H, W) in, logits (N, num_classes) out; where
-    `task` is embedding, num_classes is the number of features. `input_size` is (height, width). `labels` and
-    `preprocessing` (recipe as JSON text) are None unless stored; `customary` is the recipe of the layout's own code.
+    `task` is embedding, num_classes is the number of features. `input_size` is (height, width): what was asked for, the
+    stored recipe's crop, or the layout's. `labels` and `preprocessing` are None unless stored; `customary` is the
+    recipe of the layout's own code.
     """
 
     module: nn.Module
@@ -40,7 +43,7 @@ class LoadedCheckpoint:
     input_size: tuple[int, int]
     customary: Preprocessing | None
     labels: tuple[str, ...] | None
-    preprocessing: str | None
+    preprocessing: Preprocessing | None
     sha256: str
     notes: tuple[str, ...]
 
@@ -61,7 +64,7 @@ def load_checkpoint(
 
     `architecture` is the zoo's name of the network, for state dicts whose keys cannot tell. `model` is a
     'package.module:factory' that returns the network instead; its code is executed. `input_size` (height, width)
-    replaces the one the layout implies, and is needed with `model`.
+    replaces the one that checkpoint or layout imply, and is needed with `model` where the checkpoint stores none.
 
     Raises: CheckpointError if the file cannot be read safely, is of no known layout, which names the closest one, or
     is not of `architecture`; ConfigError if the network cannot take `input_size`.
@@ -73,11 +76,13 @@ def load_checkpoint(
         architecture_named(architecture)  # before a large file is read
     state = read_state(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if input_size is None and (stored := _recipe(state, path)) is not None:
+        input_size = stored.crop
     if model is not None:
         if input_size is None:
             raise ConfigError("With --model the input size cannot be told from the checkpoint; add --input-size HxW.")
-        return _from_factory(model, state, path, digest, input_size)
-    state, name, reading = recognise(state, path, architecture)
+        return _from_factory(model, unwrapped(state), path, digest, input_size)
+    state, name, reading = recognise(unwrapped(state), path, architecture)
     if input_size is not None:
         reading = replace(reading, input_size=input_size)
         if reading.design is not None:
@@ -99,7 +104,10 @@ def _loaded(
     layout: str,
     reading: Reading,
 ) -> LoadedCheckpoint:
-    weights = {key: _float32(key, tensor, path) for key, tensor in tensors.items()}
+    if reading.num_classes < 1:
+        raise CheckpointError(f"Checkpoint {path} is of a network without outputs; expected at least one class.")
+    wanted = module.state_dict()
+    weights = {key: _converted(reading.key_of(key), tensor, wanted[key], path) for key, tensor in tensors.items()}
     module.load_state_dict({**weights, **_others(module)}, assign=True)
     module.eval().requires_grad_(requires_grad=True)
     labels = state.metadata.get("labels")
@@ -112,7 +120,7 @@ def _loaded(
         input_size=reading.input_size,
         customary=reading.preprocessing,
         labels=_labels(labels, reading.num_classes, path) if labels else None,
-        preprocessing=state.metadata.get("preprocessing"),
+        preprocessing=_recipe(state, path),
         sha256=digest,
         notes=state.notes,
     )
@@ -124,35 +132,34 @@ def save_checkpoint(
     *,
     architecture: str,
     labels: Sequence[str] | None = None,
-    preprocessing: str | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
-    """Write the network's state dict as safetensors, with what an export needs to know beside it.
-
-    `preprocessing` is the recipe as JSON text, as in a bundle's manifest.
-    """
+    """Write the network's state dict as safetensors, with what an export needs to know beside it."""
     from safetensors.torch import save_file
 
     metadata = {"architecture": architecture}
     if labels is not None:
         metadata["labels"] = json.dumps(list(labels))
     if preprocessing is not None:
-        metadata["preprocessing"] = preprocessing
+        metadata["preprocessing"] = msgspec.json.encode(preprocessing).decode()
     tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
     save_file(tensors, str(path), metadata)
 
 
-def _from_factory(model: str, state: State, path: Path, digest: str, input_size: tuple[int, int]) -> LoadedCheckpoint:
+def _from_factory(
+    model: str, states: Sequence[State], path: Path, digest: str, input_size: tuple[int, int]
+) -> LoadedCheckpoint:
     module = _call_factory(model).float().eval()
-    expected = module.state_dict()
-    missing = [f"missing {key}" for key in expected if key not in state.tensors and is_weight(key)]
-    unexpected = [f"unexpected {key}" for key in state.tensors if key not in expected]
-    if missing or unexpected:
-        raise CheckpointError(f"Checkpoint {path} does not fit --model {model}: {summary(missing + unexpected)}.")
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    fits = [(state, differences(expected, shapes_of(state))) for state in states]
+    state, unlike = min(fits, key=lambda fit: len(fit[1]))
+    if unlike:
+        raise CheckpointError(f"Checkpoint {path} does not fit --model {model}: {unlike}.")
     try:
         with torch.no_grad():
             outputs = module(torch.zeros(1, 3, *input_size))
-    except (RuntimeError, ValueError, TypeError) as exc:
-        cause = " ".join(str(exc).split())[:200]
+    except Exception as exc:  # a user's code can raise anything
+        cause = " ".join(str(exc).split())[:200] or type(exc).__name__
         raise ConfigError(
             f"--model {model} does not take an input of (1, 3, {input_size[0]}, {input_size[1]}): {cause}"
         ) from exc
@@ -189,13 +196,30 @@ def _call_factory(model: str) -> nn.Module:
     return module
 
 
-def _float32(key: str, tensor: Tensor, path: Path) -> Tensor:
+def _converted(key: str, tensor: Tensor, wanted: Tensor, path: Path) -> Tensor:
+    """Return weights as float32, and tables of integers or truth values, which some networks keep, as they are."""
+    if tensor.is_floating_point() != wanted.is_floating_point():
+        kinds = [str(value.dtype).removeprefix("torch.") for value in (tensor, wanted)]
+        raise CheckpointError(
+            f"Checkpoint {path}: {key} holds {kinds[0]}; expected {kinds[1]}. Save a float state dict."
+        )
     if not tensor.is_floating_point():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise CheckpointError(f"Checkpoint {path}: {key} holds {kind}; expected floating point. Save float weights.")
+        return tensor.to(wanted.dtype)
     if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(f"Checkpoint {path}: {key} holds NaN or infinity. Export a checkpoint that works.")
     return tensor.float()
+
+
+def _recipe(state: State, path: Path) -> Preprocessing | None:
+    """Return the pre-processing that the checkpoint stores, None if it stores none."""
+    if (text := state.metadata.get("preprocessing")) is None:
+        return None
+    try:
+        return msgspec.convert(json.loads(text), Preprocessing, strict=False)
+    except (json.JSONDecodeError, msgspec.ValidationError) as exc:
+        raise CheckpointError(
+            f"The pre-processing in checkpoint {path} cannot be read ({exc}). Save it again."
+        ) from exc
 
 
 def _labels(text: str, num_classes: int, path: Path) -> tuple[str, ...]:

@@ -11,6 +11,9 @@ import msgspec
 
 from ran_deploy.errors import CheckpointError, ConfigError
 
+DEEPEST_MASK = 12  # halves 4096 pixels to one
+DEEPEST_TRUNK = 10_000  # layers: a checkpoint must not ask for more memory than there is
+
 
 class Stem(str, Enum):
     """How an image enters the network."""
@@ -77,6 +80,12 @@ class Stage:
     mask_depth: int = 0  # max pools in each module's mask
     closing_units: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.width, self.stride) < 1 or min(self.modules, self.mask_depth, self.closing_units) < 0:
+            raise ConfigError(f"{self}: width and stride must be at least 1, the others at least 0.")
+        if self.mask_depth > DEEPEST_MASK:
+            raise ConfigError(f"A mask with {self.mask_depth} max pools; at most {DEEPEST_MASK} make sense.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
@@ -105,12 +114,20 @@ class Design:
     unpooled_units: int | None = None
 
     def __post_init__(self) -> None:
+        if not self.stages or self.stem_width < 1:
+            raise ConfigError(
+                f"{len(self.stages)} stages behind a stem of width {self.stem_width}; both must be there."
+            )
         multiple = WIDTH_MULTIPLE[self.unit]
-        odd = [stage.width for stage in self.stages if stage.width % multiple or stage.width < 1]
+        odd = [stage.width for stage in self.stages if stage.width % multiple]
         if odd:
             raise ConfigError(f"Stage width {odd[0]}: {self.unit.value} units need a multiple of {multiple}.")
         if min(self.p, self.t, self.r, self.units_after) < 1:
             raise ConfigError(f"p = {self.p}, t = {self.t}, r = {self.r}: each must be at least 1.")
+        if max(self.trunk_depth, self.r) > DEEPEST_TRUNK:
+            raise ConfigError(
+                f"A trunk of {self.trunk_depth} layers, r = {self.r}: no network is deeper than {DEEPEST_TRUNK}."
+            )
         if self.unpooled_units is not None and self.unpooled_units < 1:
             raise ConfigError(f"A mask of {self.unpooled_units} units; it needs at least 1.")
         if (self.last_map is None) == (self.tail is Tail.FLATTEN):

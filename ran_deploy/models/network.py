@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ran_deploy.errors import CheckpointError
 from ran_deploy.models.attention import (
     AttentionModule,
     ChannelAttention,
@@ -95,6 +96,9 @@ class ResidualAttentionNetwork(nn.Module):
 
 def stored_design(state: Tensor) -> Design:
     """Return the design in the bytes of `get_extra_state`. Raises: CheckpointError."""
+    if state.dtype != torch.uint8:
+        kind = str(state.dtype).removeprefix("torch.")
+        raise CheckpointError(f"The network design stored in the checkpoint ({DESIGN_KEY}) is {kind}; expected bytes.")
     return design_from_json(bytes(state.flatten().tolist()))
 
 

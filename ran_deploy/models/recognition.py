@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -12,68 +13,65 @@ import torch
 
 from ran_deploy.errors import CheckpointError, ConfigError
 from ran_deploy.models.design import Design
+from ran_deploy.models.differences import Differences, differences, is_weight
 from ran_deploy.models.layouts import LAYOUTS, Layout, Reading, Shapes, native
 from ran_deploy.models.network import DESIGN_KEY, stored_design
-from ran_deploy.models.state import State, without_wrapper
+from ran_deploy.models.state import State
 from ran_deploy.models.zoo import architecture_named
 
-__all__ = ["is_weight", "recognise", "summary"]
+__all__ = ["recognise"]
 
 # Each of the zoo shares 8 % or more of its keys with its layout's typical network, a ResNet or BERT under 1 %.
 FOREIGN_OVERLAP = 0.03
 
 
-class _ForeignError(CheckpointError):
-    """The checkpoint is not even nearly of a known layout."""
+def recognise(states: Sequence[State], path: Path, architecture: str | None = None) -> tuple[State, str, Reading]:
+    """Return the state that is of a known layout, that layout's name, and its reading.
 
-
-def recognise(state: State, path: Path, architecture: str | None = None) -> tuple[State, str, Reading]:
-    """Return the state without what wraps it, its layout's name, and that layout's reading; `path` held the state.
-
-    `architecture` is a zoo name: it decides where keys and shapes of our own layout fit several networks, and
-    otherwise must be what the checkpoint says by itself.
+    `states` are what `path` holds, as it was saved and without one wrapper after another. `architecture` is a zoo
+    name: it decides where keys and shapes of our own layout fit several networks, and otherwise must be what the
+    checkpoint says by itself.
 
     Raises: CheckpointError.
     """
-    try:
-        return state, *_recognised(state, path, architecture)
-    except CheckpointError as exc:
-        refused = exc
-    if (inner := without_wrapper(state)) is None:
-        raise refused
-    try:
-        return recognise(inner, path, architecture)
-    except _ForeignError:
-        raise refused from None
-    except CheckpointError as exc:
-        raise (exc if isinstance(refused, _ForeignError) else refused) from None
+    for state in states:
+        if DESIGN_KEY in state.tensors:
+            return state, native.NAME, _by_stored_design(state, path, architecture)
+    if architecture is not None:
+        fits = [(state, *_by_name(architecture, shapes_of(state))) for state in states]
+        state, reading, unlike = min(fits, key=lambda fit: len(fit[-1]))
+        if not unlike:
+            return state, native.NAME, reading
+    for state in states:
+        if (found := _by_keys(shapes_of(state))) is not None:
+            _require(architecture, *found, path, "reads as")
+            return state, *found
+    if architecture is not None:
+        raise CheckpointError(f"Checkpoint {path} does not fit --architecture {architecture}: {unlike}.")
+    raise _unknown(states, path)
 
 
-def _recognised(state: State, path: Path, architecture: str | None) -> tuple[str, Reading]:
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
-    if DESIGN_KEY in state.tensors:
-        reading = native.described(stored_design(state.tensors[DESIGN_KEY]), shapes)
-        if differences := _differences(reading, shapes):
-            raise CheckpointError(f"Checkpoint {path} does not fit the design it stores: {summary(differences)}.")
-        _require(architecture, native.NAME, reading, path, "stores the design of")
-        return native.NAME, reading
-    if architecture is None:
-        return _by_keys(shapes, path)
-    return _by_name(architecture, shapes, path)
+def shapes_of(state: State) -> Shapes:
+    """Return the shapes of its tensors by key."""
+    return {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
 
 
-def _by_name(architecture: str, shapes: Shapes, path: Path) -> tuple[str, Reading]:
+def _by_stored_design(state: State, path: Path, architecture: str | None) -> Reading:
+    reading = native.described(stored_design(state.tensors[DESIGN_KEY]), shapes_of(state))
+    if unlike := _differences(reading, shapes_of(state)):
+        raise CheckpointError(f"Checkpoint {path} does not fit the design it stores: {unlike}.")
+    _require(architecture, native.NAME, reading, path, "stores the design of")
+    return reading
+
+
+def _by_name(architecture: str, shapes: Shapes) -> tuple[Reading, Differences]:
     reading = native.described(architecture_named(architecture).design, shapes)
-    if not (differences := _differences(reading, shapes)):
-        return native.NAME, reading
-    try:
-        layout, other = _by_keys(shapes, path)
-    except CheckpointError as exc:
-        raise type(exc)(
-            f"Checkpoint {path} does not fit --architecture {architecture}: {summary(differences)}."
-        ) from None
-    _require(architecture, layout, other, path, "reads as")
-    return layout, other
+    return reading, _differences(reading, shapes)
+
+
+def _by_keys(shapes: Shapes) -> tuple[str, Reading] | None:
+    fits = ((name, _fit(layout, shapes)) for name, layout in _layouts())
+    return next(((name, fit[0]) for name, fit in fits if fit is not None and not fit[1]), None)
 
 
 def _require(architecture: str | None, layout: str, reading: Reading, path: Path, verb: str) -> None:
@@ -99,76 +97,53 @@ def _unlike(found: Design | None, asked: Design) -> str:
     return ", ".join(parts)
 
 
-def _by_keys(shapes: Shapes, path: Path) -> tuple[str, Reading]:
-    candidates = []
-    for name, module in LAYOUTS.items():
-        layout: Layout = importlib.import_module(module)
-        reading = _read(layout, shapes)
-        differences = _differences(reading or layout.typical(), shapes)
-        if reading is not None and not differences:
-            return name, reading
-        candidates.append((len(differences), name, differences))
-    if max(_overlap(differences, shapes) for _, _, differences in candidates) < FOREIGN_OVERLAP:
-        keys = ", ".join(list(shapes)[:4]) + (f" and {len(shapes) - 4} more" if len(shapes) > 4 else "")
-        raise _ForeignError(
-            f"Checkpoint {path} ({len(shapes)} tensors) resembles no known layout ({', '.join(LAYOUTS)}): its keys are "
-            f"{keys}. Give --model package.module:factory, which builds the network."
+def _unknown(states: Sequence[State], path: Path) -> CheckpointError:
+    """Return the error that names the closest layout, under whatever wrapper that is."""
+    closest: tuple[str, Differences] | None = None
+    for shapes in map(shapes_of, states):
+        for name, layout in _layouts():
+            fit = _fit(layout, shapes)
+            found = fit[1] if fit is not None else _differences(layout.typical(), shapes)
+            is_near = _overlap(found, shapes) >= FOREIGN_OVERLAP
+            if is_near and (closest is None or len(found) < len(closest[1])):
+                closest = (name, found)
+    if closest is not None:
+        return CheckpointError(
+            f"Checkpoint {path} ({len(states[0].tensors)} tensors) has no known layout. Closest is {closest[0]!r}: "
+            f"{closest[1]}. Known: {', '.join(LAYOUTS)}. For any other network give --model package.module:factory."
         )
-    _, closest, differences = min(candidates)
-    raise CheckpointError(
-        f"Checkpoint {path} ({len(shapes)} tensors) has no known layout. Closest is {closest!r}: "
-        f"{summary(differences)}. Known: {', '.join(LAYOUTS)}. For any other network give "
-        f"--model package.module:factory."
+    saved = list(states[0].tensors)
+    keys = ", ".join(saved[:4]) + (f" and {len(saved) - 4} more" if len(saved) > 4 else "")
+    return CheckpointError(
+        f"Checkpoint {path} ({len(saved)} tensors) resembles no known layout ({', '.join(LAYOUTS)}): its keys are "
+        f"{keys}. Give --model package.module:factory, which builds the network."
     )
 
 
-def _read(layout: Layout, shapes: Shapes) -> Reading | None:
+def _layouts() -> Iterator[tuple[str, Layout]]:
+    for name, module in LAYOUTS.items():
+        layout: Layout = importlib.import_module(module)
+        yield name, layout
+
+
+def _fit(layout: Layout, shapes: Shapes) -> tuple[Reading, Differences] | None:
+    """Return what the layout reads and how the shapes differ from that, None where they make no network of it."""
     try:
-        return layout.read(shapes)
-    except ConfigError:  # the shapes make no network
+        reading = layout.read(shapes)
+        return None if reading is None else (reading, _differences(reading, shapes))
+    except (ConfigError, IndexError, ValueError, RuntimeError, ZeroDivisionError):  # a stranger's shapes can be any
         return None
 
 
-def _differences(reading: Reading, shapes: Shapes) -> list[str]:
-    """Return one line for each key that is missing, unexpected or of another shape."""
-    try:
-        with torch.device("meta"):
-            module = reading.build()
-    except (ValueError, RuntimeError, ZeroDivisionError) as exc:
-        return [f"no network fits its shapes ({exc})"] * len(shapes)
+def _differences(reading: Reading, shapes: Shapes) -> Differences:
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers without outputs, which are refused when it is known whose they are
+        module = reading.build()
     expected = {reading.key_of(k): tuple(t.shape) for k, t in module.state_dict().items() if is_weight(k)}
-    missing = [f"missing {key}" for key in expected if key not in shapes]
-    unexpected = [
-        f"unexpected {key}" for key in shapes if key not in expected and is_weight(key) and not reading.is_dead(key)
-    ]
-    reshaped = [
-        f"{key} has shape {shapes[key]}, expected {shape}"
-        for key, shape in expected.items()
-        if key in shapes and shapes[key] != shape
-    ]
-    return missing + unexpected + reshaped
+    return differences(expected, shapes, reading.is_dead)
 
 
-def _overlap(differences: Sequence[str], shapes: Shapes) -> float:
+def _overlap(unlike: Differences, shapes: Shapes) -> float:
     """Return which part of all keys, of the checkpoint and of the layout, both have."""
-    missing, unexpected = (sum(line.startswith(kind) for line in differences) for kind in ("missing", "unexpected"))
     weights = sum(map(is_weight, shapes))
-    return (weights - unexpected) / (weights + missing)
-
-
-def summary(differences: Sequence[str], most: int = 3) -> str:
-    """Return how many keys are missing, unexpected or of another shape, and the first of each."""
-    missing = [line for line in differences if line.startswith("missing")]
-    unexpected = [line for line in differences if line.startswith("unexpected")]
-    others = [line for line in differences if line not in missing and line not in unexpected]
-    parts = []
-    for lines, kind in ((missing, "missing"), (unexpected, "unexpected"), (others, "of another shape")):
-        if lines:
-            named = ", ".join(line.removeprefix(kind + " ") for line in lines[:most])
-            parts.append(f"{len(lines)} {kind} ({named}{', ...' if len(lines) > most else ''})")
-    return "; ".join(parts)
-
-
-def is_weight(key: str) -> bool:
-    """Tell weights and statistics from what a network keeps beside them: counters of batches, its design."""
-    return not key.endswith(("num_batches_tracked", DESIGN_KEY))
+    return (weights - len(unlike.unexpected)) / max(weights + len(unlike.missing), 1)

@@ -39,8 +39,7 @@ CONTAINERS = (
 )
 ZIP_START = b"PK\x03\x04"
 LARGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one
-DEEPEST = 4  # containers within containers; a dict that holds itself ends here
-PREFIXES = ("module.", "model.", "backbone.", "feat_net.", "net.", "_orig_mod.")
+DEEPEST = 4  # containers within containers, where a dict that holds itself ends, and wrappers around wrappers
 # Plain values that training scripts save beside the weights; none of them can run code when it is rebuilt.
 HARMLESS = [argparse.Namespace, np.dtype, np.ndarray, type(np.dtype("f8")), type(np.dtype("f4")), type(np.dtype("i8"))]
 HARMLESS += [pathlib.PosixPath, pathlib.PurePosixPath]
@@ -56,7 +55,7 @@ class State:
 
 
 def read_state(path: Path) -> State:
-    """Return the state dict that `path` (.pt .pth .pkl .tar .safetensors, told by content) holds.
+    """Return the state dict in `path` (.pt .pth .pkl .tar .safetensors, told by content), out of its containers.
 
     Raises: CheckpointError if it cannot be read, would run code, or holds no tensors.
     """
@@ -77,21 +76,26 @@ def read_state(path: Path) -> State:
     for key, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
             raise CheckpointError(f"Checkpoint {path}: {key} is no plain array of numbers. Save a float32 state dict.")
-    tensors, stripped = _strip_prefixes(tensors)
-    return State(tensors, metadata, (*notes, *stripped))
+    return State(tensors, metadata, tuple(notes))
 
 
-def without_wrapper(state: State) -> State | None:
-    """Return the state without the attribute that most keys stand under, whatever its name; None if there is none.
+def unwrapped(state: State) -> list[State]:
+    """Return the state as it is, then without one wrapper after another: `module.`, `backbone.` or any other name.
 
-    Some layouts keep most keys under one name themselves: it is for a state dict that none of them knows.
+    A wrapper is the attribute that most keys stand under; what stands outside of it is left out. Some networks have
+    such an attribute themselves, so the first state that fits one is the right one.
     """
-    owners = Counter(key.partition(".")[0] for key in state.tensors if "." in key)
-    owner, keys = owners.most_common(1)[0] if owners else ("", 0)
-    if 2 * keys <= len(state.tensors):
-        return None
-    tensors, note = _without_prefix(state.tensors, owner + ".")
-    return replace(state, tensors=tensors, notes=(*state.notes, note))
+    states = [state]
+    while len(states) <= DEEPEST and (owner := _owner(states[-1].tensors)) is not None:
+        tensors, note = _without_prefix(states[-1].tensors, owner + ".")
+        states.append(replace(state, tensors=tensors, notes=(*states[-1].notes, note)))
+    return states
+
+
+def _owner(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the first part of most keys, None if they share none."""
+    owners = Counter(key.partition(".")[0] for key in tensors if "." in key).most_common(1)
+    return owners[0][0] if owners and 2 * owners[0][1] > len(tensors) else None
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -198,7 +202,7 @@ def _numpy_scalar() -> Any:
 
 def _unwrap_containers(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
     notes = []
-    while (inner := _container_of(content)) is not None:
+    while len(notes) < DEEPEST and (inner := _container_of(content)) is not None:
         content = content[inner]
         notes.append(f"weights taken from its {inner!r} entry")
     return content, notes
@@ -219,15 +223,6 @@ def _holds_tensors(value: Any, depth: int = 0) -> bool:
     return any(isinstance(v, Tensor) and v.ndim > 0 for v in value.values()) or any(
         _holds_tensors(value.get(key), depth + 1) for key in CONTAINERS
     )
-
-
-def _strip_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Remove wrappers' prefixes while most keys carry one; what stands outside the wrapper is left out."""
-    notes = []
-    while prefix := next((p for p in PREFIXES if 2 * sum(key.startswith(p) for key in tensors) > len(tensors)), None):
-        tensors, note = _without_prefix(tensors, prefix)
-        notes.append(note)
-    return tensors, notes
 
 
 def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], str]:

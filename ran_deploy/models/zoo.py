@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ran_deploy.errors import ConfigError
 from ran_deploy.models.design import Attention, Design, Learning, Stage, Stem, Tail, Unit
 
-__all__ = ["ARCHITECTURES", "Architecture", "architecture_named", "cifar", "compact", "imagenet", "name_of"]
+__all__ = ["ARCHITECTURES", "Architecture", "architecture_named", "cifar", "compact", "imagenet", "name_of", "named"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +143,18 @@ def architecture_named(name: str) -> Architecture:
 
 def name_of(design: Design) -> str:
     """Return the zoo's name of `design`, or one made of its depth and choices where the zoo has none."""
-    named = (name for name, architecture in ARCHITECTURES.items() if architecture.design == design)
+    if (name := named(design)) is not None:
+        return name
     made_up = [FAMILY_NAMES[design.unit], str(design.trunk_depth)]
     made_up += [design.attention.value] if design.attention is not Attention.MIXED else []
     made_up += [design.learning.value] if design.learning is not Learning.RESIDUAL else []
-    return next(named, "-".join(made_up))
+    name = "-".join(made_up)
+    return f"custom-{name}" if name in ARCHITECTURES else name
+
+
+def named(design: Design) -> str | None:
+    """Return the zoo's name of `design`, None if it has none."""
+    return next((name for name, architecture in ARCHITECTURES.items() if architecture.design == design), None)
 
 
 FAMILY_NAMES = {

@@ -29,7 +29,7 @@ from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synt
 from ran_deploy.workflows.lowering import lower_dialect
 from ran_deploy.workflows.quantization import CalibrationImages, calibration_images, quantized
 from ran_deploy.workflows.recipe import RecipeOptions, resolve_recipe
-from ran_deploy.workflows.reference import reference_graph, require_parity, torch_logits
+from ran_deploy.workflows.reference import reference_graph, require_meaning, require_parity, torch_logits
 from ran_deploy.workflows.versions import tool_versions
 
 __all__ = ["ExportConfig", "ExportResult", "export_bundle"]
@@ -150,7 +150,7 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
         dataset=dataset.defaults if dataset else None,
         dataset_name=dataset.name if dataset else "",
     )
-    report(f"pre-processing: {describe(recipe)} (from {recipe_source})")
+    report(f"pre-processing: {describe(recipe)} ({recipe_source})")
     images = calibration_images(dataset, config.calibration_images, recipe) if dataset else None
     if images is not None and images.left_out:
         report(images.left_out)
@@ -164,8 +164,9 @@ def _graphs(
     checkpoint, recipe = source.checkpoint, source.recipe
     inputs, golden_source = _golden_inputs(config.golden, recipe, source.images)
     expected = torch_logits(checkpoint, recipe, inputs)
+    require_meaning(inputs, expected)
     reference = reference_graph(checkpoint, recipe, report)
-    require_parity(reference, inputs, expected)
+    require_parity(reference, checkpoint, recipe, inputs, expected)
     artifact, calibration = reference, None
     files: dict[str, bytes] = {}
     if config.precision is Precision.INT8:

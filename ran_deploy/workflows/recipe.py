@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import msgspec
-
-from ran_deploy.errors import CheckpointError, ConfigError
+from ran_deploy.errors import ConfigError
 from ran_deploy.preprocessing import ChannelOrder, Interpolation, Preprocessing
 
 __all__ = ["RecipeOptions", "resolve_recipe"]
@@ -16,6 +13,7 @@ __all__ = ["RecipeOptions", "resolve_recipe"]
 # Of ImageNet and CIFAR-10's training images, as torchvision and the public RAN implementations use them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+GUESSED = "guessed from the input size: give --mean, --std and --resize if it was trained otherwise"
 SMALLEST_PHOTO = 96  # below this side a net was trained on small pictures, without resize and crop
 
 
@@ -43,40 +41,33 @@ def resolve_recipe(
     options: RecipeOptions,
     *,
     input_size: tuple[int, int],
-    stored: str | None = None,
+    stored: Preprocessing | None = None,
     layout: Preprocessing | None = None,
     dataset: Preprocessing | None = None,
     dataset_name: str = "",
 ) -> tuple[Preprocessing, str]:
-    """Return the recipe for an engine of `input_size` (height, width) and a sentence that says where it came from.
+    """Return the recipe for an engine of `input_size` (height, width) and a phrase that says where it came from.
 
-    `stored` is the recipe in the checkpoint (JSON text), `layout` that of the code which trained it, `dataset` the
+    `stored` is the recipe in the checkpoint, `layout` that of the code which trained it, `dataset` the
     calibration data set's customary one. Options come first, then these in turn, then a guess from the input size.
-    Raises: ConfigError or CheckpointError for a recipe that cannot work.
+    Raises: ConfigError for a recipe that cannot work.
     """
     if stored is not None:
-        base, source = _decoded(stored), "the checkpoint"
+        base, source = stored, "from the checkpoint"
     elif layout is not None:
-        base, source = layout, "the code this checkpoint's layout belongs to"
+        base, source = layout, "from this layout's own code"
     elif dataset is not None:
-        base, source = dataset, f"what is customary for {dataset_name}"
+        base, source = dataset, f"customary for {dataset_name}"
     else:
-        base, source = _guess(input_size), "a guess from the input size"
+        base, source = _guess(input_size), GUESSED
     chosen = options.chosen()
     try:
         recipe = replace(base, crop=input_size, **chosen)
     except TypeError as exc:
         raise ConfigError(f"The pre-processing options do not fit together: {exc}.") from exc
     if chosen:
-        source = f"{', '.join(sorted(chosen))} as asked for, the rest from {source}"
+        source = f"{', '.join(sorted(chosen))} as asked for, the rest {source}"
     return recipe, source
-
-
-def _decoded(stored: str) -> Preprocessing:
-    try:
-        return msgspec.convert(json.loads(stored), Preprocessing, strict=False)
-    except (json.JSONDecodeError, msgspec.ValidationError) as exc:
-        raise CheckpointError(f"The checkpoint's pre-processing cannot be read ({exc}). Save it again.") from exc
 
 
 def _guess(input_size: tuple[int, int]) -> Preprocessing:

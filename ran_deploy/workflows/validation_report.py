@@ -99,7 +99,7 @@ def _provenance(manifest: Manifest, images: ValidationImages | None, reference: 
         reference=reference,
         checkpoint=f"{manifest.checkpoint.file_name} ({manifest.checkpoint.layout} layout)",
         checkpoint_sha256=manifest.checkpoint.sha256,
-        preprocessing=f"{describe(manifest.preprocessing)} (from {manifest.preprocessing_source})",
+        preprocessing=f"{describe(manifest.preprocessing)} ({manifest.preprocessing_source})",
         calibration=f"{calibration.method} on {counted(calibration.images, 'image')} of {calibration.dataset}"
         if calibration
         else None,

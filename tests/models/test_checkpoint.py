@@ -4,6 +4,7 @@ import argparse
 import pickle
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ran_deploy.errors import CheckpointError, ConfigError
 from ran_deploy.models import load_checkpoint, save_checkpoint
 from ran_deploy.models.network import build_network, recorded_masks
 from ran_deploy.models.zoo import ARCHITECTURES, cifar, name_of
+from ran_deploy.preprocessing import Preprocessing
 
 COMPACT = ARCHITECTURES["compact-attention"].design
 
@@ -95,11 +97,11 @@ def test_labels_that_do_not_fit_are_refused(network, tmp_path, labels):
 
 def test_safetensors_keep_labels_and_recipe(network, tmp_path):
     labels = [f"class {i}" for i in range(7)]
-    path = tmp_path / "net.safetensors"
-    save_checkpoint(path, network, architecture="compact-attention", labels=labels, preprocessing='{"crop": [32, 32]}')
+    path, recipe = tmp_path / "net.safetensors", Preprocessing(crop=(32, 32), std=(0.3, 0.2, 0.1))
+    save_checkpoint(path, network, architecture="compact-attention", labels=labels, preprocessing=recipe)
     loaded = load_checkpoint(path)
     assert loaded.labels == tuple(labels)
-    assert loaded.preprocessing == '{"crop": [32, 32]}'
+    assert loaded.preprocessing == recipe
     assert torch.equal(logits(loaded.module), logits(network))
 
 
@@ -239,8 +241,11 @@ def test_a_flipped_bit_is_refused(network, tmp_path):
     ids=["meta", "int8", "sparse"],
 )
 def test_weights_that_are_no_plain_floats_are_refused(network, tmp_path, change):
-    path = saved(tmp_path / "net.pth", {key: change(value) for key, value in network.state_dict().items()})
-    with pytest.raises(CheckpointError, match=r"no plain array|expected floating point") as caught:
+    path = saved(
+        tmp_path / "net.pth",
+        {key: change(v) if v.is_floating_point() else v for key, v in network.state_dict().items()},
+    )
+    with pytest.raises(CheckpointError, match=r"no plain array|holds int8; expected float32") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
 
@@ -287,3 +292,39 @@ def test_masks_lie_between_zero_and_one_and_have_their_trunks_shape(network):
     for mask in masks.values():
         assert 0 < mask.min() < mask.max() < 1
     assert not network.stages[0][1].mask._forward_hooks
+
+
+def test_the_stored_crop_is_the_input_size(tmp_path):
+    """Not the layout's, which is a guess; what is asked for comes before both."""
+    module, path = build_network(COMPACT, 3), tmp_path / "net.safetensors"
+    save_checkpoint(path, module, architecture="mine", preprocessing=Preprocessing(crop=(64, 48), resize=72))
+    assert load_checkpoint(path).input_size == (64, 48)
+    assert load_checkpoint(path, input_size=(40, 40)).input_size == (40, 40)
+
+
+def test_a_recipe_that_cannot_be_read_is_refused(network, tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path, {"preprocessing": "{}"})
+    with pytest.raises(CheckpointError, match=r"pre-processing in checkpoint .* cannot be read \(.*crop"):
+        load_checkpoint(path)
+
+
+def test_a_network_that_shares_only_its_depth_with_one_of_the_zoo_does_not_share_its_name(tmp_path):
+    design = ARCHITECTURES["cifar-attention-56"].design
+    narrow = replace(design, stages=tuple(replace(stage, width=stage.width // 2) for stage in design.stages))
+    loaded = load_checkpoint(saved(tmp_path / "net.pth", build_network(narrow, 3).state_dict()))
+    assert (loaded.architecture, loaded.input_size) == ("custom-attention-56", (32, 32))
+
+
+def test_a_dict_that_holds_itself_ends(network, tmp_path):
+    content = dict(network.state_dict())
+    content["model"] = content
+    assert torch.equal(logits(load_checkpoint(saved(tmp_path / "net.pth", content)).module), logits(network))
+
+
+def test_no_classes_are_refused(network, tmp_path):
+    state = network.state_dict()
+    for key in ("classifier.weight", "classifier.bias"):
+        state[key] = state[key][:0]
+    with pytest.raises(CheckpointError, match="without outputs"):
+        load_checkpoint(saved(tmp_path / "net.pth", state))

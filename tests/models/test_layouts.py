@@ -137,3 +137,17 @@ def test_a_state_dict_with_odd_shapes_is_refused(name, tmp_path):
         torch.save(state, tmp_path / "odd.pth")
         with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_any_part_of_a_state_dict_is_refused_in_one_line(name, tmp_path):
+    """Whatever is missing, and whatever has lost a dimension: layouts read structure from what may not be there."""
+    shapes = published_shapes(name)
+    rng = random.Random(2)
+    for share in (0.9, 0.5, 0.1, 0.02):
+        kept = {key: shape for key, shape in shapes.items() if rng.random() < share}
+        odd = {key: shape[:-1] if rng.random() < 0.2 else shape for key, shape in kept.items()}
+        torch.save({key: torch.zeros(()).expand(shape) for key, shape in odd.items()}, tmp_path / "part.pth")
+        with pytest.raises(CheckpointError) as caught:
+            load_checkpoint(tmp_path / "part.pth")
+        assert "\n" not in str(caught.value)

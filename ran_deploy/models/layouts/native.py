@@ -8,7 +8,7 @@ from ran_deploy.manifest import Task
 from ran_deploy.models.design import Design, Stage, Stem, Tail
 from ran_deploy.models.layouts import Reading, Shapes, reading_of
 from ran_deploy.models.layouts.keys import count
-from ran_deploy.models.zoo import ARCHITECTURES, name_of
+from ran_deploy.models.zoo import ARCHITECTURES, name_of, named
 
 NAME = "ran-deploy"
 STEMS = {7: Stem.CONV7_POOL3, 5: Stem.CONV5_STRIDE2, 3: Stem.CONV3}
@@ -61,9 +61,8 @@ def _stage(shapes: Shapes, index: int) -> Stage:
 
 
 def _reading(design: Design, num_classes: int) -> Reading:
-    named = ARCHITECTURES.get(name_of(design))
     side = 224 if design.stem is Stem.CONV7_POOL3 else 32
-    size = named.input_size if named else (side, side)
+    size = ARCHITECTURES[name].input_size if (name := named(design)) is not None else (side, side)
     if design.last_map is not None:
         size = (design.last_map[0] * design.reduction, design.last_map[1] * design.reduction)
     return reading_of(
