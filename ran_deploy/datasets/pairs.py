@@ -60,7 +60,7 @@ def read_pairs(path: Path, dataset: Dataset) -> ImagePairs:
             f"Pairs cannot be read from {path} ({exc}); expected lines of two images and 1 or 0."
         ) from exc
     numbers = {dataset.origin(index): index for index in range(len(dataset))}
-    found, listed = [], {}
+    found, listed = [], dict[frozenset[int], int]()
     for line_number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
             where = f"{path}, line {line_number}"
