@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ran_deploy.errors import BackendUnavailableError, DeviceError
+from ran_deploy.vendors import one_line
 
 __all__ = ["Buffer", "Device", "Stream", "current_device", "require_gpu"]
 
@@ -31,14 +32,18 @@ class Device:
 
 @functools.cache
 def _binding() -> ModuleType:
-    for name in ("cuda.bindings.runtime", "cuda.cudart"):
+    try:
         try:
-            return importlib.import_module(name)
-        except ImportError as exc:
-            reason = exc
-    raise BackendUnavailableError(
-        f"Cannot import cuda.bindings ({reason}). Install it: pip install 'cuda-python', of your driver's CUDA version."
-    )
+            return importlib.import_module("cuda.bindings.runtime")
+        except ModuleNotFoundError as exc:
+            if exc.name not in ("cuda", "cuda.bindings"):
+                raise  # it is there but incomplete: the older name would only hide why
+            return importlib.import_module("cuda.cudart")
+    except (ImportError, OSError, RuntimeError) as exc:  # before 12.9 it raises RuntimeError where no driver is
+        raise BackendUnavailableError(
+            f"Cannot import cuda.bindings ({one_line(exc)}). It needs an NVIDIA driver and "
+            "pip install 'ran-deploy[tensorrt]' or another cuda-python of that driver's CUDA version."
+        ) from exc
 
 
 def _call(function: str, *arguments: Any) -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,13 @@ def test_a_missing_binding_or_gpu_is_said_in_one_line():
         pytest.skip("a GPU is here")
     assert re.match(r"Cannot import cuda.bindings|No NVIDIA GPU can be used here", message)
     assert "\n" not in message
+
+
+def test_a_binding_that_is_there_but_fails_is_named_with_its_own_reason(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    cuda._binding.cache_clear()
+    with pytest.raises(BackendUnavailableError, match=r"^Cannot import cuda.bindings \(.*cuda.bindings.runtime.*\)\. "):
+        cuda.require_gpu()
 
 
 def test_every_cuda_name_used_exists_in_the_binding():
