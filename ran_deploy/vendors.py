@@ -31,6 +31,7 @@ INSTALL = {
     "tensorrt": "JetPack brings it; elsewhere: pip install tensorrt",
     "tensorrt_rtx": "pip install 'ran-deploy[tensorrt-rtx]'",
 }
+OLDEST_TENSORRT = 10
 # Lines that say where in the vendor's source a check failed, which helps nobody outside that vendor.
 _SOURCE_LINE = re.compile(r"^(Exception from \S+|Check '.*' failed at \S+):?$")
 
@@ -76,8 +77,15 @@ def import_openvino() -> ModuleType:
 
 
 def import_tensorrt(package: str) -> ModuleType:
-    """Return `tensorrt` or `tensorrt_rtx`. Raises: BackendUnavailableError."""
-    return _import(package)
+    """Return `tensorrt` or `tensorrt_rtx`. Raises: BackendUnavailableError, also for a TensorRT that is too old."""
+    trt = _import(package)
+    # TensorRT 8 knows neither strongly typed networks nor opset 19, whose FP16 scales our graphs have.
+    if package == "tensorrt" and int(trt.__version__.partition(".")[0]) < OLDEST_TENSORRT:
+        raise BackendUnavailableError(
+            f"tensorrt {trt.__version__} cannot read the graphs of a bundle; expected {OLDEST_TENSORRT} or newer: "
+            "JetPack 6.1 and later bring it; elsewhere: pip install tensorrt."
+        )
+    return trt
 
 
 class LogCollector:

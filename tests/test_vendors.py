@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -33,6 +34,15 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch):
         BackendUnavailableError, match=r"Cannot import tensorrt_rtx .*pip install 'ran-deploy\[tensorrt-rtx\]'"
     ):
         import_tensorrt("tensorrt_rtx")
+
+
+@pytest.mark.parametrize("version", ["8.5.2.2", "8.6.2", "9.3.0.1"])
+def test_a_tensorrt_that_is_too_old_is_refused_in_one_line(monkeypatch, version):
+    package = ModuleType("tensorrt")
+    package.__version__ = version
+    monkeypatch.setitem(sys.modules, "tensorrt", package)
+    with pytest.raises(BackendUnavailableError, match=rf"^tensorrt {version} cannot .*; expected 10 or newer: .*\.$"):
+        import_tensorrt("tensorrt")
 
 
 def test_collected_errors_are_told_once_in_order_and_without_repetition():
