@@ -39,7 +39,7 @@ def _binding() -> ModuleType:
             if exc.name not in ("cuda", "cuda.bindings"):
                 raise  # it is there but incomplete: the older name would only hide why
             return importlib.import_module("cuda.cudart")
-    except (ImportError, OSError, RuntimeError) as exc:  # before 12.9 it raises RuntimeError where no driver is
+    except (ImportError, OSError, RuntimeError) as exc:  # the last two: shared libraries that do not load
         raise BackendUnavailableError(
             f"Cannot import cuda.bindings ({one_line(exc)}). It needs an NVIDIA driver and "
             "pip install 'ran-deploy[tensorrt]' or another cuda-python of that driver's CUDA version."
@@ -49,7 +49,10 @@ def _binding() -> ModuleType:
 def _call(function: str, *arguments: Any) -> Any:
     """Call the runtime; return what follows the status: nothing, one value or a tuple. Raises: DeviceError."""
     cuda = _binding()
-    status, *values = getattr(cuda, function)(*arguments)
+    try:
+        status, *values = getattr(cuda, function)(*arguments)
+    except RuntimeError as exc:  # cuda-python before 12.9 where no driver is
+        raise DeviceError(f"{function} failed: {one_line(exc)}.") from exc
     if status != cuda.cudaError_t.cudaSuccess:
         _, text = cuda.cudaGetErrorString(status)
         raise DeviceError(f"{function} failed: {status.name} ({text.decode()}).")
