@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ran_deploy.errors import ConfigError
 
-__all__ = ["BACKENDS", "DIALECTS", "dialect_of"]
+__all__ = ["BACKENDS", "dialect_of"]
 
 # backend -> dialect: both TensorRT packages read one graph.
 BACKENDS = {
@@ -13,7 +13,6 @@ BACKENDS = {
     "openvino": "openvino",
     "onnxruntime": "onnxruntime",
 }
-DIALECTS = tuple(dict.fromkeys(BACKENDS.values()))
 
 
 def dialect_of(backend: str) -> str:

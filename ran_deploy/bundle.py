@@ -99,6 +99,10 @@ def open_bundle(path: str | Path, *, require_signature: str | Path | None = None
         raise BundleError(f"Bundle {path} does not exist; make one with ran-export.")
     if path.is_file():
         _check_kind(path)
+    elif path.is_dir() and not any((path / name).exists() for name in (MANIFEST, MANIFEST_DIGEST)):
+        raise BundleError(f"{path} is no bundle: a folder without {MANIFEST}. Expected NAME.ran or NAME.ran.zip.")
+    elif not path.is_dir():
+        raise BundleError(f"{path} is no bundle, and no file either. Expected NAME.ran or NAME.ran.zip.")
     files: _Files = _Folder(path) if path.is_dir() else _Zip(path)
     data = _read(files, MANIFEST, path)
     if require_signature is not None:  # before the manifest is parsed: until then it is a stranger's
@@ -154,6 +158,8 @@ def _read(files: _Files, name: str, path: Path, *, missing: str = "") -> bytes:
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError now if a bundle could not be written to `path` later; clears what a killed export left."""
+    if not path.name:
+        raise OutputError(f"{str(path)!r} names no bundle; expected a new NAME.ran.")
     parent = path.resolve().parent
     if not parent.is_dir():
         raise OutputError(f"Cannot write {path}: folder {parent} does not exist. Create it first.")
@@ -165,10 +171,10 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         probe.rmdir()
     except OSError as exc:
         raise OutputError(f"Cannot write {path} ({exc.strerror or exc}). Choose another place.") from exc
+    if path.exists() and not _is_bundle(path):
+        raise OutputError(f"{path} already exists, is no bundle and is not replaced; choose another name.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} already exists and bundles never change; choose another name or add --overwrite.")
-    if path.exists() and not _is_bundle(path):
-        raise OutputError(f"{path} is no bundle and is not replaced; choose another name for the bundle.")
 
 
 def write_bundle(

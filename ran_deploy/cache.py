@@ -15,7 +15,7 @@ import msgspec
 from filelock import FileLock
 
 from ran_deploy.bundle import sha256_of
-from ran_deploy.errors import OutputError
+from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile
 
 __all__ = ["CachedEngine", "EngineCache", "default_cache_dir"]
@@ -60,7 +60,7 @@ class EngineCache:
             engine = (folder / "engine.plan").read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, ConfigError) as exc:
             logger.warning("ignoring the damaged cache entry %s (%s)", folder, exc)
             return None
         if sha256_of(engine) != entry.sha256:

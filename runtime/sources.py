@@ -103,7 +103,7 @@ def _expanded(name: str, stdin: TextIO | None) -> Iterator[Source]:
 
 def _is_input(file: Path) -> bool:
     wanted = is_image_path(file) or file.suffix.lower() in ARRAY_SUFFIXES
-    return wanted and not file.name.startswith(".") and file.is_file()
+    return wanted and not file.name.startswith(".") and not file.is_dir()
 
 
 def _natural_key(path: Path) -> list[tuple[int, int, str]]:

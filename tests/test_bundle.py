@@ -197,6 +197,19 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path):
     assert (photos / "cat.jpg").read_bytes() == b"cat"
 
 
+def test_what_is_no_bundle_is_said_to_be_none(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for path in (tmp_path / "photos", Path("/dev/null")):
+        with pytest.raises(BundleError, match=r"is no bundle.* Expected NAME\.ran"):
+            open_bundle(path)
+
+
+def test_an_empty_name_is_no_place_for_a_bundle(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="names no bundle"):
+        write_bundle(Path(), manifest(), FILES)
+
+
 def test_a_bundle_set_aside_by_a_killed_overwrite_comes_back(tmp_path):
     path = tmp_path / "sorter.ran"
     write_bundle(path, manifest(), FILES)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -36,25 +39,28 @@ LARGEST_SIDE, LARGEST_BATCH = 8192, 4096  # beyond any network and device: a sli
 def run_command(command: click.Command) -> None:
     """Run a command as the process: one line for each error a user can cause, never a traceback for it."""
     name = command.name or "ran-deploy"
+    _replace_closed_stdout()
+    interrupted = threading.Event()
     try:
-        with command.make_context(name, sys.argv[1:]) as context:  # command.main would exit 1 on a broken pipe
-            sys.exit(command.invoke(context) or 0)
+        with _noted_interrupts(interrupted), command.make_context(name, sys.argv[1:]) as context:
+            sys.exit(command.invoke(context) or 0)  # command.main would exit 1 on a broken pipe
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
         click.echo(f"{name}: {exc.format_message().rstrip('.')}. See {name} --help.", err=True)
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(f"{name}: interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        _end_interrupted(name)
     except RanDeployError as exc:
-        click.echo(f"{name}: {exc}", err=True)
+        if interrupted.is_set():  # code between, such as an import in PyTorch, made another error of it
+            _end_interrupted(name)
+        click.echo(f"{name}: {printable(str(exc))}", err=True)
         sys.exit(exc.exit_status)
     except MemoryError as exc:
         click.echo(f"{name}: not enough memory ({exc}). Choose a smaller --input-size or --batch.", err=True)
         sys.exit(RanDeployError.exit_status)
     except OSError as exc:
-        if exc.errno not in (errno.EPIPE, errno.ENOSPC):
+        if exc.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):
             raise
         # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,6 +68,38 @@ def run_command(command: click.Command) -> None:
             sys.exit(0)
         click.echo(f"{name}: cannot write any further ({exc.strerror}).", err=True)
         sys.exit(RanDeployError.exit_status)
+
+
+def _replace_closed_stdout() -> None:
+    """Make writing to a standard output that was closed (`>&-`) an error, where Python drops what is written.
+
+    Otherwise the next file that is opened would be standard output to native libraries.
+    """
+    if sys.stdout is None:
+        unwritable = os.open(os.devnull, os.O_RDONLY)
+        if unwritable != 1:
+            os.dup2(unwritable, 1)
+        sys.stdout = os.fdopen(1, "w")
+
+
+@contextlib.contextmanager
+def _noted_interrupts(seen: threading.Event) -> Iterator[None]:
+    """Let SIGINT set `seen` before it raises KeyboardInterrupt, which code between may swallow."""
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        seen.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_interrupted(name: str) -> NoReturn:
+    click.echo(f"{name}: interrupted", err=True)
+    sys.exit(INTERRUPTED)
 
 
 class Size(click.ParamType):

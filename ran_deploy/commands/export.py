@@ -128,7 +128,8 @@ def config_from_options(
 ) -> Any:
     """Return the ExportConfig. Raises: ConfigError for values that do not fit together."""
     if crop and input_size and crop != input_size:
-        raise ConfigError(f"--crop {crop} and --input-size {input_size} differ; they are the same thing, give one.")
+        sizes = [f"{height}x{width}" for height, width in (crop, input_size)]
+        raise ConfigError(f"--crop {sizes[0]} and --input-size {sizes[1]} differ; they are the same thing, give one.")
     from ran_deploy.calibration import CalibrationMethod
     from ran_deploy.manifest import BatchProfile, Task
     from ran_deploy.workflows.export import ExportConfig

@@ -69,6 +69,7 @@ def infer(
     done, and the exit status is 1. In FILE.npy (logits, or an embedding's features) it is a row of NaN;
     FILE.sources.jsonl beside it says which row is which image.
     """
+    move_python_stderr()
     from ran_deploy.bundle import open_bundle
     from ran_deploy.runtime.answers import answers_of
     from ran_deploy.runtime.sources import expand_inputs
@@ -178,5 +179,4 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 
 
 def main() -> None:
-    move_python_stderr()
     run_command(infer)

@@ -83,6 +83,8 @@ def load_checkpoint(
             raise ConfigError("With --model the input size cannot be told from the checkpoint; add --input-size HxW.")
         return _from_factory(model, unwrapped(state), path, digest, input_size)
     state, name, reading = recognise(unwrapped(state), path, architecture)
+    if reading.num_classes < 1:
+        raise CheckpointError(f"Checkpoint {path} is of a network without outputs; expected at least one class.")
     if input_size is not None:
         reading = replace(reading, input_size=input_size)
         if reading.design is not None:
@@ -104,8 +106,6 @@ def _loaded(
     layout: str,
     reading: Reading,
 ) -> LoadedCheckpoint:
-    if reading.num_classes < 1:
-        raise CheckpointError(f"Checkpoint {path} is of a network without outputs; expected at least one class.")
     wanted = module.state_dict()
     weights = {key: _converted(reading.key_of(key), tensor, wanted[key], path) for key, tensor in tensors.items()}
     module.load_state_dict({**weights, **_others(module)}, assign=True)
@@ -163,7 +163,7 @@ def _from_factory(
         raise ConfigError(
             f"--model {model} does not take an input of (1, 3, {input_size[0]}, {input_size[1]}): {cause}"
         ) from exc
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < 1:
         raise ConfigError(f"--model {model} returns {_kind(outputs)}; expected logits of shape (N, classes).")
     reading = Reading(
         architecture=model,

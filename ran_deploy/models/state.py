@@ -201,7 +201,7 @@ def _numpy_scalar() -> Any:
 
 
 def _unwrap_containers(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
-    notes = []
+    notes: list[str] = []
     while len(notes) < DEEPEST and (inner := _container_of(content)) is not None:
         content = content[inner]
         notes.append(f"weights taken from its {inner!r} entry")

@@ -32,8 +32,10 @@ class BenchConfig:
     require_signature: Path | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.seconds < 1e6 or self.warm_up < 0:
-            raise ConfigError(f"Found {self.seconds} seconds and {self.warm_up} warm-up runs; both must be positive.")
+        if not 0 < self.seconds < 1e6:
+            raise ConfigError(f"--seconds is {self.seconds:g}; expected more than 0, and less than a million.")
+        if self.warm_up < 0:
+            raise ConfigError(f"--warm-up is {self.warm_up}; expected 0 or more runs.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +66,15 @@ def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Ca
     rows = []
     with load_engine(bundle, backend, cache_dir=config.cache_dir, threads=config.threads).predictor as predictor:
         profile = predictor.batch
-        for size in config.batches or sorted({profile.minimum, profile.optimum, profile.maximum}):
-            if not profile.minimum <= size <= profile.maximum:
-                remedy = f"ran-build {bundle.path} --backend {predictor.backend} --batch MIN:OPT:MAX"
-                raise ConfigError(
-                    f"The {predictor.backend} engine takes batches of {profile.minimum} to {profile.maximum}, "
-                    f"not {size}. Build it for more: {remedy}."
-                )
+        sizes = config.batches or sorted({profile.minimum, profile.optimum, profile.maximum})
+        beyond = [size for size in sizes if not profile.minimum <= size <= profile.maximum]
+        if beyond:
+            remedy = f"ran-build {bundle.path} --backend {predictor.backend} --batch MIN:OPT:MAX"
+            raise ConfigError(
+                f"The {predictor.backend} engine takes batches of {profile.minimum} to {profile.maximum}, "
+                f"not {beyond[0]}. Build it for more: {remedy}."
+            )
+        for size in sizes:
             report(f"{predictor.backend}: batch {size}")
             images = np.resize(inputs, (size, *inputs.shape[1:]))
             timing = measure(

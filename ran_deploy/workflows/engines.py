@@ -19,6 +19,7 @@ from ran_deploy.errors import (
     RanDeployError,
 )
 from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest, SelfTestStatus
+from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import fingerprint, misfits, open_runner, unavailable_reason
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
@@ -44,6 +45,11 @@ AUTO = "auto"
 ALL = "all"
 # Their engines take a GPU and minutes to make, so they are made by ran-export or ran-build, never unasked.
 BUILT_ON_REQUEST = frozenset({"tensorrt", "tensorrt-rtx"})
+REMEDIES = {  # where an engine that was asked for cannot be built, or is wrong
+    Precision.INT8: "give more and more typical --calibration-data, or --precision fp16, or leave that --backend out",
+    Precision.FP16: "give --precision fp32, or leave that --backend out",
+    Precision.FP32: "leave that --backend out",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +246,8 @@ def export_engines(
             engines.append(ExportedEngine(backend=backend, reason=str(exc)))
         except RanDeployError as exc:
             if must_build:
-                raise
+                remedy = REMEDIES[manifest.precision]
+                raise type(exc)(f"{str(exc).removesuffix('.')}. No bundle is written; {remedy}.") from exc
             engines.append(ExportedEngine(backend=backend, reason=str(exc)))
     return tuple(engines)
 

@@ -78,8 +78,8 @@ def require_meaning(inputs: np.ndarray, expected: np.ndarray) -> None:
     broken = int((~np.isfinite(expected)).any(axis=1).sum())
     if broken:
         raise CheckpointError(
-            f"In PyTorch itself outputs are NaN or infinite for {broken} of {counted(len(inputs), 'input')}: the "
-            "network's weights or BatchNorm statistics (a running_var below 0?) are damaged. Export a checkpoint that works."
+            f"In PyTorch itself outputs are NaN or infinite for {broken} of {counted(len(inputs), 'input')}: weights "
+            "or BatchNorm statistics (a running_var below 0?) are damaged. Export a checkpoint that works."
         )
     if len(np.unique(inputs, axis=0)) > 1 and not np.ptp(expected, axis=0).any():
         logger.warning(

@@ -41,4 +41,11 @@ def test_bench_gives_a_row_for_each_engine_and_batch(call, demo):
 
 
 def test_bench_refuses_no_time(call, demo):
-    call("ran-bench", demo.bundle, "--seconds", "0", "--cache-dir", demo.cache).assert_refused("0.0 seconds")
+    call("ran-bench", demo.bundle, "--seconds", "0", "--cache-dir", demo.cache).assert_refused("--seconds is 0")
+
+
+def test_bench_looks_at_all_batch_sizes_before_it_measures(call, demo):
+    options = ["--batch", 1, "--batch", 64, "--seconds", 60, "--cache-dir", demo.cache]
+    outcome = call("ran-bench", demo.bundle, *options)
+    outcome.assert_refused("takes batches of 1 to 32, not 64")
+    assert "batch 1" not in outcome.err.splitlines()[0]

@@ -37,6 +37,13 @@ def test_files_come_in_the_order_given(tmp_path):
     np.testing.assert_array_equal(sources[0].load(), expected)
 
 
+def test_a_broken_link_in_a_folder_is_a_source_that_fails(tmp_path):
+    (tmp_path / "lost.png").symlink_to("nowhere.png")
+    (source,) = expand_inputs([str(tmp_path)])
+    with pytest.raises(InputError, match=r"lost\.png"):
+        source.load()
+
+
 def test_a_folder_gives_its_images_at_any_depth_in_natural_order(tmp_path):
     for name in ("frame10.png", "frame2.png", "frame1.jpg", "deep/er/0.png", ".hidden.png"):
         write_image(tmp_path / name)
