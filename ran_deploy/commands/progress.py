@@ -7,6 +7,7 @@ import time
 
 import click
 
+from ran_deploy.commands.common import printable
 from ran_deploy.counts import counted
 
 __all__ = ["Counter"]
@@ -33,9 +34,9 @@ class Counter:
         click.echo(f"{CLEAR_LINE}  {shown}", nl=False, err=True)
 
     def line(self, text: str, *, err: bool = True) -> None:
-        """Print a line of its own."""
+        """Print a line of its own; names in it are a stranger's and steer nothing."""
         self.clear()
-        click.echo(text, err=err)
+        click.echo(printable(text), err=err)
 
     def clear(self) -> None:
         """Remove the counter from the screen."""

@@ -199,3 +199,16 @@ def test_a_killed_export_leaves_no_half_bundle_and_the_next_one_cleans_up(tiny, 
     assert export_until(None, tiny, output, tmp_path / "cache") == 0
     open_bundle(output).verify()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_names_in_a_checkpoint_cannot_steer_the_terminal(call, tmp_path):
+    from ran_deploy.models import save_checkpoint
+    from ran_deploy.models.network import build_network
+    from ran_deploy.models.zoo import ARCHITECTURES
+
+    module = build_network(ARCHITECTURES["compact-attention"].design, 3)
+    save_checkpoint(tmp_path / "net.safetensors", module, architecture="\x1b[2Jnet")
+    options = ["--precision", "fp32", "--backend", "onnxruntime", "-o", tmp_path / "net.ran"]
+    outcome = call("ran-export", tmp_path / "net.safetensors", *options)
+    assert "checkpoint: \\x1b[2Jnet" in outcome.out
+    assert "\x1b" not in outcome.out + outcome.err
