@@ -18,7 +18,7 @@ from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.counts import counted
 from ran_deploy.datasets import Dataset, Split, open_dataset
 from ran_deploy.errors import ConfigError
-from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
+from ran_deploy.manifest import BatchProfile, CheckpointRecord, DialectRecord, GoldenRecord, Manifest, Task
 from ran_deploy.models import LoadedCheckpoint, load_checkpoint
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, describe, prepare
@@ -184,8 +184,8 @@ def _graphs(
         files[REFERENCE_FILE] = model_bytes(reference)
     records, logits = {}, {"pytorch": expected}
     for name in dict.fromkeys(dialect_of(backend) for backend in config.backends or BACKENDS):
-        report(f"lowering to the {name} dialect")
         dialect = lower_dialect(artifact, name, config.precision, inputs, expected, checkpoint.task)
+        report(f"lowered to the {name} dialect: {_distance(dialect.record)}")
         same = next((file for file, data in files.items() if data == dialect.graph), dialect.record.graph)
         files[same] = dialect.graph
         records[name], logits[name] = replace(dialect.record, graph=same), dialect.logits
@@ -194,6 +194,11 @@ def _graphs(
     manifest = _manifest(config, source)
     golden_record = GoldenRecord(inputs=len(inputs), source=golden_source)
     return replace(manifest, calibration=calibration, golden=golden_record, dialects=records), files, golden
+
+
+def _distance(record: DialectRecord) -> str:
+    labels = "" if record.label_agreement is None else f", {100 * record.label_agreement:.0f} % same labels"
+    return f"relative L2 {record.relative_l2:.4f} from PyTorch on the golden inputs{labels}"
 
 
 def _manifest(config: ExportConfig, source: _Source) -> Manifest:
