@@ -79,7 +79,7 @@ def import_openvino() -> ModuleType:
 def import_tensorrt(package: str) -> ModuleType:
     """Return `tensorrt` or `tensorrt_rtx`. Raises: BackendUnavailableError, also for a TensorRT that is too old."""
     trt = _import(package)
-    # TensorRT 8 knows neither strongly typed networks nor opset 19, whose FP16 scales our graphs have.
+    # TensorRT 8 knows neither strongly typed networks nor opset 18 and 19, which our graphs are in.
     if package == "tensorrt" and int(trt.__version__.partition(".")[0]) < OLDEST_TENSORRT:
         raise BackendUnavailableError(
             f"tensorrt {trt.__version__} cannot read the graphs of a bundle; expected {OLDEST_TENSORRT} or newer: "
