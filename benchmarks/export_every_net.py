@@ -88,7 +88,6 @@ def network_of(design: Design) -> Callable[[], nn.Module]:
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
     """Give the network reproducible weights; the last ones of every unit's branch are small."""
-    torch.manual_seed(0)
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight)
@@ -175,6 +174,7 @@ def rows(name: str, net: Net, options: argparse.Namespace) -> list[list[str]]:
     """Return a row of the table for each precision."""
     calibration, _ = examples("calibration", options.images, net.size)
     images = examples("test", options.images, net.size)[0].prepared
+    torch.manual_seed(0)
     module = net.build()
     initialise(module)
     if options.steps:

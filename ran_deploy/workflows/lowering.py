@@ -15,7 +15,7 @@ from ran_deploy.errors import BackendUnavailableError, ConversionError
 from ran_deploy.manifest import DialectRecord, Task
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import open_runner
-from ran_deploy.runtime.backends.ort import open_reference
+from ran_deploy.runtime.backends.ort import open_reference, require_fp16_rounding
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
 from ran_deploy.verification.metrics import agreeing, relative_l2
@@ -46,8 +46,11 @@ def lower_dialect(
 ) -> Dialect:
     """Lower `artifact`, evaluate the result exactly as written and measure how far real CPU engines are from that.
 
-    `expected` are PyTorch's outputs. Raises: ConversionError if the dialect gives no finite ones.
+    `expected` are PyTorch's outputs. Raises: ConversionError if the dialect gives no finite ones,
+    BackendUnavailableError if nothing here can evaluate it.
     """
+    if dialect == "tensorrt" and precision is Precision.INT8:
+        require_fp16_rounding()
     model = lower(artifact, dialect, precision)
     check(model)
     graph = model_bytes(model)

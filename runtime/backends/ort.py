@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ran_deploy.errors import EngineMismatchError, InputError, RanDeployError
+from ran_deploy.errors import BackendUnavailableError, EngineMismatchError, InputError, RanDeployError
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.runtime.runner import Runner, TensorSpec
 from ran_deploy.vendors import import_onnxruntime, one_line
 
-__all__ = ["OrtRunner", "open_reference"]
+__all__ = ["OrtRunner", "open_reference", "require_fp16_rounding"]
 
 _DTYPES = {
     "tensor(uint8)": "uint8",
@@ -90,6 +90,19 @@ def open_reference(graph: bytes, threads: int = 0) -> Runner:
     Raises: EngineMismatchError if ONNX Runtime cannot load `graph`.
     """
     return OrtRunner(graph, threads=threads)
+
+
+def require_fp16_rounding() -> None:
+    """Raise BackendUnavailableError where graphs with FP16 scales, TensorRT's INT8 dialect, are evaluated wrongly.
+
+    Before 1.30 QuantizeLinear with such a scale cut off where it should round: 1.5 became 1.
+    """
+    version = import_onnxruntime().__version__
+    if tuple(int(part) for part in version.split(".")[:2]) < (1, 30):
+        raise BackendUnavailableError(
+            f"ONNX Runtime {version} evaluates TensorRT's INT8 graph wrongly; 1.30 or newer is needed, and with it "
+            "Python 3.11. Use that, or leave TensorRT out: --backend openvino --backend onnxruntime."
+        )
 
 
 def _spec(value: Any) -> TensorSpec:
