@@ -46,7 +46,7 @@ def build(
         return
     click.echo(f"built the {backend} engine of {bundle} in {folder}")
     if self_test is not None:
-        click.echo(f"  self-test passed: {self_test.summary}")
+        click.echo(f"  {self_test.summary}")
     else:
         click.echo("  self-test pending: the engine cannot run on this machine; it is proven when it is first loaded")
 

@@ -178,7 +178,7 @@ def print_result(result: ExportResult) -> None:
     click.echo(f"wrote {bundle.path} ({size / 2**20:.1f} MiB, {bundle.manifest.precision.value})")
     for engine in result.engines:
         if engine.self_test is not None:
-            click.echo(f"  {engine.backend}: built, self-test passed ({engine.self_test.summary})")
+            click.echo(f"  {engine.backend}: built, {engine.self_test.summary}")
         elif engine.record is not None:
             click.echo(f"  {engine.backend}: built, self-test pending until it runs on a device ({engine.reason})")
         else:
