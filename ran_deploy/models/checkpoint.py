@@ -135,7 +135,7 @@ def save_checkpoint(
     preprocessing: Preprocessing | None = None,
 ) -> None:
     """Write the network's state dict as safetensors, with what an export needs to know beside it."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     metadata = {"architecture": architecture}
     if labels is not None:
@@ -143,7 +143,9 @@ def save_checkpoint(
     if preprocessing is not None:
         metadata["preprocessing"] = msgspec.json.encode(preprocessing).decode()
     tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
-    save_file(tensors, str(path), metadata)
+    partial = Path(f"{path}.partial")  # what stood at `path` stays whole until the new one is
+    partial.write_bytes(save(tensors, metadata))
+    partial.replace(path)
 
 
 def _from_factory(

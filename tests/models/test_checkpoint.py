@@ -100,6 +100,9 @@ def test_safetensors_keep_labels_and_recipe(network, tmp_path):
     path, recipe = tmp_path / "net.safetensors", Preprocessing(crop=(32, 32), std=(0.3, 0.2, 0.1))
     save_checkpoint(path, network, architecture="compact-attention", labels=labels, preprocessing=recipe)
     loaded = load_checkpoint(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    path.with_name("plain").touch()
+    assert path.stat().st_mode == path.with_name("plain").stat().st_mode
     assert loaded.labels == tuple(labels)
     assert loaded.preprocessing == recipe
     assert torch.equal(logits(loaded.module), logits(network))
