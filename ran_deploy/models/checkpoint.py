@@ -21,6 +21,7 @@ from ran_deploy.models.recognition import recognise, shapes_of
 from ran_deploy.models.state import State, read_state, unwrapped
 from ran_deploy.models.zoo import architecture_named
 from ran_deploy.preprocessing import Preprocessing
+from ran_deploy.whole_file import write_whole
 
 __all__ = ["LoadedCheckpoint", "load_checkpoint", "save_checkpoint"]
 
@@ -134,7 +135,10 @@ def save_checkpoint(
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> None:
-    """Write the network's state dict as safetensors, with what an export needs to know beside it."""
+    """Write the network's state dict as safetensors, with what an export needs to know beside it.
+
+    Raises: OutputError; what stood at `path` then still stands there.
+    """
     from safetensors.torch import save
 
     metadata = {"architecture": architecture}
@@ -143,9 +147,7 @@ def save_checkpoint(
     if preprocessing is not None:
         metadata["preprocessing"] = msgspec.json.encode(preprocessing).decode()
     tensors = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
-    partial = Path(f"{path}.partial")  # what stood at `path` stays whole until the new one is
-    partial.write_bytes(save(tensors, metadata))
-    partial.replace(path)
+    write_whole(Path(path), save(tensors, metadata))
 
 
 def _from_factory(

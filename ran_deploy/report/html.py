@@ -13,9 +13,9 @@ import numpy as np
 from ran_deploy.errors import BackendUnavailableError
 from ran_deploy.manifest import Task
 from ran_deploy.report.charts import drop_chart, flip_chart, import_matplotlib
-from ran_deploy.report.json import write_whole
 from ran_deploy.report.schema import ChangedImage, EngineReport, TurnedImage, ValidationReport
 from ran_deploy.report.thumbnails import png_data_uri
+from ran_deploy.whole_file import write_whole
 
 __all__ = ["render_html", "require_html", "write_html"]
 
