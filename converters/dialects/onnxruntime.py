@@ -29,9 +29,9 @@ def onnxruntime_graph(model: ir.Model, precision: Precision) -> ir.Model:
 
     ONNX Runtime 1.32 fuses Q/DQ into int8 kernels only where they stand on both sides of a node, and its s8 kernels
     are slower than float32. So besides the base rule's tensors it gets Q/DQ on the outputs of all convolutions, behind
-    the Relu where one follows. Sums stay float: rounded to int8 they add half as much error again, or more (docs/int8.md). MaxPool only
-    picks, so behind int8 it keeps the scale; what a Concat joins has the scale of the whole. Biases become int32, and
-    weights are fitted to CPUs without VNNI: see `saturation`.
+    the Relu where one follows. Sums stay float: rounded to int8 they add half as much error again, or more
+    (docs/int8.md). MaxPool only picks, so behind int8 it keeps the scale; what a Concat joins has the scale of the
+    whole. Biases become int32, and weights are fitted to CPUs without VNNI: see `saturation`.
     """
     model = model.clone()
     if precision is not Precision.INT8:
