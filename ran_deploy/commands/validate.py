@@ -99,7 +99,7 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
     if report_path is not None:
         check_report_path(report_path)
     counter = Counter()
-    validation = validate_bundle(config, lambda line: counter.line(printable(line)), counter)
+    validation = validate_bundle(config, counter.line, counter)
     counter.clear()
     if as_json:
         write_json(validation.report)

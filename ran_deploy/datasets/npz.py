@@ -26,10 +26,7 @@ def find_npz(path: Path, split: Split) -> ArrayDataset | None:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in ("images", "labels", "classes") if key in archive}
             found = ", ".join(archive.files) or "nothing"
-    except (
-        TypeError,
-        AttributeError,
-    ) as exc:  # one array alone has nothing to close
+    except (TypeError, AttributeError) as exc:  # one array alone has nothing to close
         raise DatasetError(f"{path} is no .npz but a single array. Write it with numpy.savez.") from exc
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as exc:
         raise DatasetError(f"{path} cannot be read as .npz ({exc}). Write it with numpy.savez.") from exc
