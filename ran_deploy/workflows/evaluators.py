@@ -16,7 +16,7 @@ from ran_deploy.manifest import Manifest
 from ran_deploy.models.zoo import ARCHITECTURES
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import open_runner
-from ran_deploy.runtime.backends.ort import open_reference, require_fp16_rounding
+from ran_deploy.runtime.backends.ort import open_emulation
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
 
@@ -110,9 +110,8 @@ def emulated_dialect(bundle: Bundle, dialect: str) -> Iterator[Infer]:
 
     Raises: BackendUnavailableError without onnxruntime; OpenVINO rewrites a graph as it pleases.
     """
-    if dialect == "tensorrt" and bundle.manifest.precision is Precision.INT8:
-        require_fp16_rounding()
-    with _closing(open_reference(bundle.read(bundle.manifest.dialects[dialect].graph))) as infer:
+    graph = bundle.read(bundle.manifest.dialects[dialect].graph)
+    with _closing(open_emulation(graph, dialect, bundle.manifest.precision)) as infer:
         yield infer
 
 

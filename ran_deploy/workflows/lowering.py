@@ -15,7 +15,7 @@ from ran_deploy.errors import BackendUnavailableError, ConversionError
 from ran_deploy.manifest import DialectRecord, Task
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import open_runner
-from ran_deploy.runtime.backends.ort import open_reference, require_fp16_rounding
+from ran_deploy.runtime.backends.ort import open_emulation
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
 from ran_deploy.verification.metrics import agreeing, relative_l2
@@ -49,12 +49,10 @@ def lower_dialect(
     `expected` are PyTorch's outputs. Raises: ConversionError if the dialect gives no finite ones,
     BackendUnavailableError if nothing here can evaluate it.
     """
-    if dialect == "tensorrt" and precision is Precision.INT8:
-        require_fp16_rounding()
     model = lower(artifact, dialect, precision)
     check(model)
     graph = model_bytes(model)
-    logits = _evaluate(open_reference(graph), inputs)
+    logits = _evaluate(open_emulation(graph, dialect, precision), inputs)
     if not np.isfinite(logits).all():
         raise ConversionError(
             f"The {dialect} graph gives NaN or infinity: activations of this network exceed what FP16 holds (65504). "

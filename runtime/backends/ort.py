@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ran_deploy.errors import BackendUnavailableError, EngineMismatchError, InputError, RanDeployError
+from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.runtime.runner import Runner, TensorSpec
 from ran_deploy.vendors import import_onnxruntime, one_line
 
-__all__ = ["OrtRunner", "open_reference", "require_fp16_rounding"]
+__all__ = ["OrtRunner", "open_emulation", "open_reference"]
 
 _DTYPES = {
     "tensor(uint8)": "uint8",
@@ -92,7 +93,17 @@ def open_reference(graph: bytes, threads: int = 0) -> Runner:
     return OrtRunner(graph, threads=threads)
 
 
-def require_fp16_rounding() -> None:
+def open_emulation(graph: bytes, dialect: str, precision: Precision) -> Runner:
+    """Return a runner that evaluates a dialect's graph in the place of its engine.
+
+    Raises: BackendUnavailableError where this ONNX Runtime does it wrongly, EngineMismatchError if it cannot load it.
+    """
+    if dialect == "tensorrt" and precision is Precision.INT8:
+        _require_fp16_rounding()
+    return open_reference(graph)
+
+
+def _require_fp16_rounding() -> None:
     """Raise BackendUnavailableError where graphs with FP16 scales, TensorRT's INT8 dialect, are evaluated wrongly.
 
     Before 1.30 QuantizeLinear with such a scale cut off where it should round: 1.5 became 1.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+from collections import OrderedDict
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -31,10 +34,12 @@ PREFIXES = {
     "what a layout calls its own": ("features",),
 }
 CONTAINERS = {
-    "state_dict": lambda state: {"state_dict": state, "epoch": 3},
+    "ordered": OrderedDict,
+    "state_dict": lambda state: {"state_dict": state, "best": np.float64(93.1), "args": argparse.Namespace(lr=0.1)},
     "model": lambda state: {"model": state, "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}}}},
     "lightning": lambda state: {"state_dict": state, "pytorch-lightning_version": "2.5.0", "loops": {}},
     "averaged": lambda state: {"model_ema": {"module": state}},
+    "counted": lambda state: {"ema": {"n_averaged": torch.tensor(9), **{f"module.{k}": v for k, v in state.items()}}},
     "a name of its own": lambda state: {"best_generator": state, "accuracy": 0.93},
 }
 
