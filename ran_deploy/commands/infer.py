@@ -28,6 +28,7 @@ from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ran_deploy.manifest import BatchProfile
     from ran_deploy.runtime.answers import Answers
     from ran_deploy.runtime.pipeline import Result
     from ran_deploy.runtime.predictor import Predictor
@@ -85,6 +86,7 @@ def infer(
         sink = stack.enter_context(_sink(output, answers, as_json))
         loaded = load_engine(opened, backend, cache_dir=cache_dir, threads=threads)
         predictor = stack.enter_context(loaded.predictor)
+        _check_batch(batch, predictor.batch)
         stop = stack.enter_context(_stop_on_interrupt())
         stack.enter_context(sum_up_native_lines())
         stack.callback(counter.clear)
@@ -95,6 +97,15 @@ def infer(
     if stop.is_set():
         return INTERRUPTED
     return 1 if failed else 0
+
+
+def _check_batch(batch: int | None, profile: BatchProfile) -> None:
+    """Raise ConfigError for more images than the engine takes in one run."""
+    if batch is not None and batch > profile.maximum:
+        raise ConfigError(
+            f"--batch is {batch}; the engine takes at most {counted(profile.maximum, 'image')} in one run. Choose "
+            f"fewer, or export or build it with --batch {profile.minimum}:{profile.optimum}:{batch}."
+        )
 
 
 def _write_results(

@@ -56,8 +56,9 @@ def read_pairs(path: Path, dataset: Dataset) -> ImagePairs:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else f"no UTF-8 text: {exc.reason}"
         raise DatasetError(
-            f"Pairs cannot be read from {path} ({exc}); expected lines of two images and 1 or 0."
+            f"Cannot read --pairs {path} ({reason}); expected lines of two images and 1 (same) or 0 (different)."
         ) from exc
     numbers = {dataset.origin(index): index for index in range(len(dataset))}
     found, listed = [], dict[frozenset[int], int]()

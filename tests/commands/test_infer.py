@@ -124,6 +124,7 @@ REFUSED = {
     "output under a file": (["{}/x.png", "--output", "{}/file/x.csv"], "Cannot write"),
     "no inputs": ([], "INPUTS"),
     "batch of nothing": (["{}/x.png", "--batch", "0"], "--batch"),
+    "batch beyond the engine": (["{}/x.png", "--batch", "33"], "at most 32 images"),
     "unknown backend": (["{}/x.png", "--backend", "abacus"], "abacus"),
     "backend that is not here": (["{}/x.png", "--backend", "tensorrt"], "tensorrt"),
 }

@@ -58,8 +58,11 @@ def test_what_is_no_pair_is_refused_with_its_line(text, words, dataset, tmp_path
 
 
 def test_a_file_that_cannot_be_read_is_refused(dataset, tmp_path):
-    with pytest.raises(DatasetError, match="No such file"):
+    with pytest.raises(DatasetError, match=r"^Cannot read --pairs .*none.txt \(No such file or directory\)"):
         read_pairs(tmp_path / "none.txt", dataset)
+    (tmp_path / "latin.txt").write_bytes("a/á.png b.png 1".encode("latin-1"))
+    with pytest.raises(DatasetError, match="no UTF-8 text"):
+        read_pairs(tmp_path / "latin.txt", dataset)
 
 
 def test_pairs_with_an_image_that_is_not_there_are_left_out(dataset, tmp_path):

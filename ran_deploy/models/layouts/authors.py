@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from ran_deploy.models.design import Design, Stage, Stem
 from ran_deploy.models.layouts import Reading, Shapes, authors_next, reading_of
+from ran_deploy.models.layouts.caffe import STAGE_LETTERS, caffe_key
 from ran_deploy.models.layouts.keys import count, stage_and_position
 from ran_deploy.models.zoo import ARCHITECTURES, name_of
 
 NAME = "authors"
-STAGE_LETTERS = "ABC"
 CLOSING_UNITS = 3
 UNIT_CONVS = {
     "conv1": "branch1/conv1_1x1",
@@ -24,7 +24,6 @@ UNIT_CONVS = {
     "conv3": "branch1/conv3_1x1",
     "shortcut": "branch2/conv1_1x1",
 }
-BN_LEAVES = {"weight": "bn_weight", "bias": "bn_bias"}
 
 
 def read(shapes: Shapes) -> Reading | None:
@@ -59,9 +58,9 @@ def _key(key: str, design: Design) -> str:
     head, _, rest = key.partition(".")
     if head == "stem":
         index, _, leaf = rest.partition(".")
-        return _leaf("conv1" if index == "0" else "conv1/bn", leaf)
+        return caffe_key("conv1" if index == "0" else "conv1/bn", leaf)
     if head == "norm":
-        return _leaf("post_res_4_3/bn", rest)
+        return caffe_key("post_res_4_3/bn", rest)
     if head == "classifier":
         return key
     return _stage_key(*stage_and_position(rest), design)
@@ -101,7 +100,7 @@ def _mask_key(mask: str, depth: int, rest: str) -> str:
     down = f"{mask}/down_sample"
     if part == "head":
         names = ["up_sample/interp_1/bn", "", "linear_1", "linear_1/bn", "", "linear_2"]
-        return _leaf(f"{mask}/{names[int(index)]}", rest)
+        return caffe_key(f"{mask}/{names[int(index)]}", rest)
     if part == "bottom":
         source = f"{down}/res{depth}_1" if level == 2 else f"{down}/pool{depth}_3x3_s2"
         return _unit_key(f"{down}/res{depth}_{level}", source, rest)
@@ -115,12 +114,4 @@ def _mask_key(mask: str, depth: int, rest: str) -> str:
 
 def _unit_key(unit: str, source: str, rest: str) -> str:
     part, _, leaf = rest.partition(".")
-    return _leaf(f"{source}/bn" if part == "bn1" else f"{unit}/{UNIT_CONVS[part]}", leaf)
-
-
-def _leaf(layer: str, leaf: str) -> str:
-    if layer.endswith("/bn"):
-        if leaf.startswith("running"):
-            return f"{layer}.{leaf}"
-        return f"{layer}.{BN_LEAVES.get(leaf, leaf)}"
-    return f"{layer}.{leaf}"
+    return caffe_key(f"{source}/bn" if part == "bn1" else f"{unit}/{UNIT_CONVS[part]}", leaf)

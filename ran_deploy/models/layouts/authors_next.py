@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from ran_deploy.models.design import Design, Stage, Stem, Tail, Unit
 from ran_deploy.models.layouts import Reading, Shapes, reading_of
+from ran_deploy.models.layouts.caffe import STAGE_LETTERS, caffe_key
 from ran_deploy.models.layouts.keys import count, stage_and_position
 from ran_deploy.models.zoo import name_of
 
 __all__ = ["is_next", "read"]
 
-STAGE_LETTERS = "ABC"
 CONVS = {"conv1": "branch1/conv1_1x1", "conv2": "branch1/conv2_3x3", "conv3": "branch1/conv3_1x1"}
 SHORTCUT = "branch2/conv1_1x1"
 HEAD = {"0": "linear_1", "1": "linear_1/bn", "3": "linear_2"}
-BN_LEAVES = {"weight": "bn_weight", "bias": "bn_bias"}
 
 
 def is_next(shapes: Shapes) -> bool:
@@ -56,7 +55,7 @@ def _key(key: str, design: Design) -> str:
         return key
     if head == "stem":
         index, _, leaf = rest.partition(".")
-        return _leaf("conv1" if index == "0" else "conv1/bn", leaf)
+        return caffe_key("conv1" if index == "0" else "conv1/bn", leaf)
     stage, position, rest = stage_and_position(rest)
     if stage == len(STAGE_LETTERS):
         return _unit_key(f"post_res_4_{position + 1}", rest)
@@ -73,7 +72,7 @@ def _key(key: str, design: Design) -> str:
 def _mask_key(mask: str, depth: int, part: str, rest: str) -> str:
     index, _, rest = rest.partition(".")
     if part == "head":
-        return _leaf(f"{mask}/{HEAD[index]}", rest)
+        return caffe_key(f"{mask}/{HEAD[index]}", rest)
     level = int(index) + 1
     if part == "bottom":
         return _unit_key(f"{mask}/down/res{depth}_{level}", rest)
@@ -86,10 +85,6 @@ def _unit_key(unit: str, rest: str) -> str:
     part, _, leaf = rest.partition(".")
     if part == "shortcut":
         index, _, leaf = leaf.partition(".")
-        return _leaf(f"{unit}/{SHORTCUT}" + ("/bn" if index == "1" else ""), leaf)
+        return caffe_key(f"{unit}/{SHORTCUT}" + ("/bn" if index == "1" else ""), leaf)
     layer = f"{unit}/{CONVS['conv' + part[-1]]}"
-    return _leaf(f"{layer}/bn" if part.startswith("bn") else layer, leaf)
-
-
-def _leaf(layer: str, leaf: str) -> str:
-    return f"{layer}.{BN_LEAVES.get(leaf, leaf)}" if layer.endswith("/bn") else f"{layer}.{leaf}"
+    return caffe_key(f"{layer}/bn" if part.startswith("bn") else layer, leaf)
