@@ -13,6 +13,7 @@ from ran_deploy.errors import ConversionError
 
 __all__ = [
     "ARTIFACT_OPSET",
+    "ATTENTION",
     "IR_VERSION",
     "MODULE",
     "RANGE",
@@ -30,6 +31,7 @@ __all__ = [
 ARTIFACT_OPSET = 18
 IR_VERSION = 10  # the newest that TensorRT 10 and ONNX Runtime 1.18 read
 MODULE = "ran_deploy.module"  # node metadata: path of the nn.Module the node came from, "" for the root
+ATTENTION = "attention"  # stands there for nodes that only make attention outputs
 RANGE = "ran_deploy.range"  # tensor metadata: calibrated max |x|, as repr of a float
 
 

@@ -10,6 +10,7 @@ import onnx_ir.passes.common as common_passes
 from onnx import defs
 
 from ran_deploy.converters.graph import (
+    ATTENTION,
     RANGE,
     add_constant,
     array_of,
@@ -53,9 +54,10 @@ EXTENDED_IN_19 = frozenset(
 def lower_to_fp16(model: ir.Model) -> ir.Model:
     """Return a copy of a float32 graph, or of an s8 Q/DQ graph with a float32 rest, with FP16 in place of float32.
 
-    Inputs and outputs keep their types. The prologue's pixel arithmetic and divisions by a norm stay float32, as do
-    Resize scales, which ONNX defines as float32. BatchNormalization gets mean 0 and variance 1, as small variances are
-    lost in FP16. A graph with Q/DQ becomes opset 19.
+    Inputs and outputs keep their types. The prologue's pixel arithmetic, divisions by a norm and the means of masks
+    (sums of up to thousands of channels) stay float32, as do Resize scales, which ONNX defines as float32.
+    BatchNormalization gets mean 0 and variance 1, as small variances are lost in FP16. A graph with Q/DQ becomes
+    opset 19.
     Raises: ConversionError for weights or calibrated ranges beyond 65504, and for operators not known in opset 19.
     """
     refuse_wide_ranges(model.graph)
@@ -86,7 +88,7 @@ def refuse_wide_ranges(graph: ir.Graph) -> None:
 
 def find_kept_nodes(graph: ir.Graph) -> set[ir.Node]:
     """Return the nodes that go on computing in float32."""
-    named = {node for node in graph if module_of(node) == PROLOGUE or is_float_by_attribute(node)}
+    named = {node for node in graph if module_of(node) in (PROLOGUE, ATTENTION) or is_float_by_attribute(node)}
     return named | find_norm_arithmetic(graph)
 
 

@@ -15,6 +15,7 @@ from ran_deploy.preprocessing import Preprocessing
 
 __all__ = [
     "SCHEMA_VERSION",
+    "AttentionRecord",
     "BatchProfile",
     "CalibrationRecord",
     "CheckpointRecord",
@@ -111,6 +112,24 @@ class DialectRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttentionRecord:
+    """One attention module whose mask every graph also puts out: its mean over channels, float32 (N, height, width).
+
+    `module` is the path of the module in the network, `name` what people call it.
+    """
+
+    name: str
+    module: str
+    height: int
+    width: int
+
+    @property
+    def output(self) -> str:
+        """The name of the graph output."""
+        return f"attention/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class GoldenRecord:
     """The golden inputs: their number, and whether they are images of the user's or synthetic."""
 
@@ -157,6 +176,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     min_reader_version: int = SCHEMA_VERSION
     notes: tuple[str, ...] = field(default=())
+    attention: tuple[AttentionRecord, ...] = field(default=())  # in the order of the graphs' outputs, behind the logits
 
 
 def manifest_to_json(manifest: Manifest) -> bytes:

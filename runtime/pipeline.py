@@ -8,14 +8,16 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError, InputError, ShapeError
+from ran_deploy.runtime.outputs import Outputs
 from ran_deploy.runtime.sources import Source
 
 __all__ = ["Result", "run_pipeline"]
@@ -25,23 +27,30 @@ logger = logging.getLogger(__name__)
 DECODE_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))  # the other half of the processors infers
 STOP_POLL_S = 0.1  # how late a set stop event is seen while sources are waited for
 JOIN_S = 1.0  # a thread that waits inside the sources cannot be ended, only left behind
+Infer = Callable[[np.ndarray], np.ndarray | Outputs]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of one source: `logits` float32 (classes,), or `error` in one line."""
+    """What became of one source: `logits` float32 (classes,), or `error` in one line.
+
+    Where the engine is asked for more than logits there is `attention` too: float32 (h, w) by name of the module, with
+    the prepared image they are of, uint8 (H, W, 3).
+    """
 
     index: int
     name: str
     logits: np.ndarray | None = None
     error: str | None = None
+    attention: Mapping[str, np.ndarray] | None = None
+    image: np.ndarray | None = None
 
 
 def run_pipeline(
     sources: Iterable[Source],
     *,
     prepare: Callable[[np.ndarray], np.ndarray],
-    infer: Callable[[np.ndarray], np.ndarray],
+    infer: Infer,
     batch: int,
     decode_threads: int = DECODE_THREADS,
     in_flight: int = 2,
@@ -51,8 +60,9 @@ def run_pipeline(
     """Yield one result per source, in the order of the sources.
 
     `prepare` turns a decoded image into what `infer` takes, uint8 (H, W, 3); `infer` turns uint8 (N, H, W, 3), N up to
-    `batch`, into float32 (N, classes), is called from `in_flight` threads at once, and gets a smaller batch where
-    images are broken, at the end, and when filling one takes longer than `max_wait_ms` (infinity: always wait).
+    `batch`, into float32 (N, classes) or `Outputs` with such logits, is called from `in_flight` threads at once, and
+    gets a smaller batch where images are broken, at the end, and when filling one takes longer than `max_wait_ms`
+    (infinity: always wait).
     Sources are pulled only as results are consumed, so they may be endless. Setting `stop` ends the pulling: what was
     pulled is finished, what the sources still owe is not waited for. Closing the iterator early drops what is in flight
     and ends every thread.
@@ -86,14 +96,21 @@ class _Pulled:
     image: Future[np.ndarray]
 
 
+class _Row(NamedTuple):
+    """What the engine gave for one image; nothing where there was no image."""
+
+    logits: np.ndarray | None = None
+    attention: Mapping[str, np.ndarray] | None = None
+
+
 @dataclass
 class _Batch:
-    """Items in order; `logits` are those of the items that could be decoded."""
+    """Items in order; `rows` are those of the items that could be decoded."""
 
     items: list[_Pulled] = field(default_factory=list)
     images: list[np.ndarray] = field(default_factory=list)
     due: float = math.inf  # time.monotonic() at which it leaves, full or not
-    logits: Future[np.ndarray] | None = None
+    rows: Future[list[_Row]] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +130,7 @@ class _Work:
 
     sources: Iterator[Source]
     prepare: Callable[[np.ndarray], np.ndarray]
-    infer: Callable[[np.ndarray], np.ndarray]
+    infer: Infer
     batch: int
     max_wait_s: float
     stop: threading.Event
@@ -213,18 +230,21 @@ class _Work:
 
     def dispatch(self, batch: _Batch) -> None:
         if batch.images:
-            batch.logits = self.engines.submit(self.infer_images, batch.images)
+            batch.rows = self.engines.submit(self.infer_images, batch.images)
             batch.images = []
         if batch.items:
             self.batches.put(batch)
 
-    def infer_images(self, images: list[np.ndarray]) -> np.ndarray:
-        logits = self.infer(np.stack(images))
+    def infer_images(self, images: list[np.ndarray]) -> list[_Row]:
+        found = self.infer(np.stack(images))
+        logits = found.logits if isinstance(found, Outputs) else found
         if len(logits) != len(images):
             raise ShapeError(
                 f"The engine gave {counted(len(logits), 'row')} of logits for {counted(len(images), 'image')}."
             )
-        return logits
+        if not isinstance(found, Outputs):
+            return [_Row(row) for row in logits]
+        return [_Row(row, {name: masks[i] for name, masks in found.attention.items()}) for i, row in enumerate(logits)]
 
     def close(self, puller: threading.Thread, batcher: threading.Thread) -> None:
         """End every thread: what runs finishes unseen, what waits is dropped."""
@@ -241,18 +261,25 @@ class _Work:
 
 def _results_of(batch: _Batch) -> Iterator[Result]:
     """Wait for `batch` and yield the result of each item."""
-    logits: Iterator[np.ndarray] = iter(())
+    rows: Iterator[_Row] = iter(())
     batch_error = None
-    if batch.logits is not None:
-        batch_error = _user_error(batch.logits)
-        logits = iter(() if batch_error else batch.logits.result())
+    if batch.rows is not None:
+        batch_error = _user_error(batch.rows)
+        rows = iter(() if batch_error else batch.rows.result())
     for item in batch.items:
         error = _user_error(item.image) or batch_error
-        row = None if error else next(logits)
-        yield Result(index=item.index, name=item.name, logits=row, error=error)
+        row = _Row() if error else next(rows)
+        yield Result(
+            index=item.index,
+            name=item.name,
+            logits=row.logits,
+            error=error,
+            attention=row.attention,
+            image=None if row.attention is None else item.image.result(),
+        )
 
 
-def _user_error(future: Future[np.ndarray]) -> str | None:
+def _user_error(future: Future[Any]) -> str | None:
     """Wait, and return the message of an InputError, None if there is no error. Any other error is raised."""
     error = future.exception()
     if error is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from ran_deploy.errors import ConfigError, ShapeError
 from ran_deploy.manifest import BatchProfile, Manifest, Task
 from ran_deploy.preprocessing import prepare
 from ran_deploy.runtime import postprocess
+from ran_deploy.runtime.outputs import Outputs
 from ran_deploy.runtime.runner import Runner, infer_checked
 
 __all__ = ["INPUT", "OUTPUT", "Predictor"]
@@ -64,16 +65,31 @@ class Predictor:
         `images` are uint8 RGB: a sequence of (H, W, 3) of any sizes, or one array (N, H, W, 3).
         Raises: ShapeError for anything else.
         """
-        if isinstance(images, np.ndarray) and images.ndim != 4:
-            raise ShapeError(
-                f"The images have shape {images.shape}; give an array (N, H, W, 3), or a list of images (H, W, 3)."
+        rows = [self.infer_batch(batch) for batch in self._prepared(images)]
+        return np.concatenate([self._nothing(self._logits_shape), *rows])
+
+    def attention(self, images: Sequence[np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
+        """Return each attention module's soft mask by the module's name, float32 (N, height, width), first to last.
+
+        A mask is M of (1 + M) * trunk, its mean over channels, at the size at which the module works. `images` as for
+        `logits`. Raises: ConfigError if the bundle was exported without --with-attention.
+        """
+        self.require_attention()
+        found = [self.infer_outputs(batch).attention for batch in self._prepared(images)]
+        return {
+            record.name: np.concatenate(
+                [self._nothing((record.height, record.width)), *(masks[record.name] for masks in found)]
             )
-        step = self.batch.maximum  # prepared and run by the batch, so that many images need little memory
-        rows = [
-            self.infer_batch(np.stack([self.prepare(image) for image in images[start : start + step]]))
-            for start in range(0, len(images), step)
-        ]
-        return np.concatenate([self._no_logits(), *rows])
+            for record in self.manifest.attention
+        }
+
+    def require_attention(self) -> None:
+        """Raises: ConfigError if the bundle was exported without --with-attention."""
+        if not self.manifest.attention:
+            raise ConfigError(
+                f"{self.manifest.name} puts out no attention. Export it again with --with-attention, which the "
+                "network needs attention modules for."
+            )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return what the engine takes for one uint8 RGB image (H, W, 3). Raises: ShapeError."""
@@ -85,17 +101,42 @@ class Predictor:
         More than the engine takes at once are split; fewer than it takes at least are filled up with zeros.
         Raises: ShapeError for another type or size.
         """
-        step, minimum = self.batch.maximum, self.batch.minimum
-        chunks = [prepared[start : start + step] for start in range(0, len(prepared), step)]
-        rows = [self._run(_filled(chunk, minimum))[: len(chunk)] for chunk in chunks]
-        return np.concatenate([self._no_logits(), *rows])
+        return self._gathered(prepared, {OUTPUT: self._logits_shape})[OUTPUT]
 
-    def _run(self, batch: np.ndarray) -> np.ndarray:
-        outputs = infer_checked(self.runner, {INPUT: np.ascontiguousarray(batch)})
-        return outputs[OUTPUT].astype(np.float32, copy=False)
+    def infer_outputs(self, prepared: np.ndarray) -> Outputs:
+        """Return all that the engine puts out for prepared images, in one run; otherwise as `infer_batch`."""
+        masks = {record.output: (record.height, record.width) for record in self.manifest.attention}
+        outputs = self._gathered(prepared, {OUTPUT: self._logits_shape, **masks})
+        attention = {record.name: outputs[record.output] for record in self.manifest.attention}
+        return Outputs(logits=outputs[OUTPUT], attention=attention)
 
-    def _no_logits(self) -> np.ndarray:
-        return np.empty((0, self.manifest.output_size), np.float32)
+    def _prepared(self, images: Sequence[np.ndarray] | np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the images prepared, as many at a time as the engine takes: many of them need little memory."""
+        if isinstance(images, np.ndarray) and images.ndim != 4:
+            raise ShapeError(
+                f"The images have shape {images.shape}; give an array (N, H, W, 3), or a list of images (H, W, 3)."
+            )
+        step = self.batch.maximum
+        for start in range(0, len(images), step):
+            yield np.stack([self.prepare(image) for image in images[start : start + step]])
+
+    def _gathered(self, prepared: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        """Return the outputs that `shapes` names, with the shape of one row each: float32 (N, *shape)."""
+        rows = {name: [self._nothing(shape)] for name, shape in shapes.items()}
+        for start in range(0, len(prepared), self.batch.maximum):
+            chunk = prepared[start : start + self.batch.maximum]
+            outputs = infer_checked(self.runner, {INPUT: np.ascontiguousarray(_filled(chunk, self.batch.minimum))})
+            for name, kept in rows.items():
+                kept.append(outputs[name][: len(chunk)].astype(np.float32, copy=False))
+        return {name: np.concatenate(kept) for name, kept in rows.items()}
+
+    @property
+    def _logits_shape(self) -> tuple[int, ...]:
+        return (self.manifest.output_size,)
+
+    @staticmethod
+    def _nothing(shape: tuple[int, ...]) -> np.ndarray:
+        return np.empty((0, *shape), np.float32)
 
     def close(self) -> None:
         """Release the engine; a second call does nothing."""

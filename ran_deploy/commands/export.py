@@ -65,6 +65,7 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option("--architecture", metavar="NAME", help="What CHECKPOINT is, where its keys cannot tell; see --list.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Build the network with this; its code is executed.")
 @click.option("--golden", metavar="PATH|synthetic", help="Self-test inputs.  [default: calibration images]")
+@click.option("--with-attention", is_flag=True, help="Put out the network's soft masks too, as small maps.")
 @click.option("--pack", is_flag=True, help="Write one file, NAME.ran.zip.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that stands at the output.")
 @click.option(

@@ -14,6 +14,7 @@ from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.bundle import Bundle, check_output, open_bundle, write_bundle
 from ran_deploy.cache import default_cache_dir
 from ran_deploy.calibration import CalibrationMethod, table_to_json
+from ran_deploy.converters.attention import add_attention_outputs
 from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.counts import counted
 from ran_deploy.datasets import Dataset, Split, open_dataset
@@ -49,7 +50,7 @@ class ExportConfig:
 
     `backends` None means every dialect, and engines for all backends that this machine can build. `task` None means
     what the checkpoint's layout is for: classification where `model` builds the network. `sign` is a private key, an
-    Ed25519 PEM file.
+    Ed25519 PEM file. `with_attention` gives every graph the masks of the network as further outputs.
     """
 
     checkpoint: Path
@@ -67,6 +68,7 @@ class ExportConfig:
     architecture: str | None = None
     model: str | None = None
     golden: str | None = None
+    with_attention: bool = False
     pack: bool = False
     overwrite: bool = False
     sign: Path | None = None
@@ -166,6 +168,9 @@ def _graphs(
     expected = torch_logits(checkpoint, recipe, inputs)
     require_meaning(inputs, expected)
     reference = reference_graph(checkpoint, recipe, report)
+    attention = add_attention_outputs(reference) if config.with_attention else ()
+    if attention:
+        report(f"attention outputs: {', '.join(f'{r.name} {r.height}x{r.width}' for r in attention)}")
     require_parity(reference, checkpoint, recipe, inputs, expected)
     artifact, calibration = reference, None
     files: dict[str, bytes] = {}
@@ -193,7 +198,8 @@ def _graphs(
     files[GOLDEN_FILE] = golden.to_bytes()
     manifest = _manifest(config, source)
     golden_record = GoldenRecord(inputs=len(inputs), source=golden_source)
-    return replace(manifest, calibration=calibration, golden=golden_record, dialects=records), files, golden
+    manifest = replace(manifest, calibration=calibration, golden=golden_record, dialects=records, attention=attention)
+    return manifest, files, golden
 
 
 def _distance(record: DialectRecord) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ran_deploy.errors import BackendUnavailableError, ConfigError, InputError
 from ran_deploy.runtime import pipeline
+from ran_deploy.runtime.outputs import Outputs
 from ran_deploy.runtime.pipeline import run_pipeline
 from ran_deploy.runtime.sources import ArraySource, BrokenSource, FileSource
 
@@ -300,3 +301,23 @@ def test_real_files_flow_through(tmp_path):
     results = list(run([FileSource(str(p)) for p in sorted(tmp_path.iterdir())]))
     assert [r.index for r in results if r.error] == [7]
     assert [int(r.logits[0]) for r in results if not r.error] == [i * 9 for i in range(12) if i != 7]
+
+
+def attentive_infer(batch: np.ndarray) -> Outputs:
+    """Return the first pixel as logits, and all red pixels as the mask of one module."""
+    return Outputs(logits=sleepy_infer(batch), attention={"gate": batch[..., 0].astype(np.float32)})
+
+
+def test_masks_come_with_the_image_they_are_of():
+    sources = [source(0), BrokenSource("broken", "is broken"), *map(source, range(2, 9))]
+    for number, result in enumerate(run(sources, infer=attentive_infer)):
+        if number == 1:
+            assert (result.logits, result.attention, result.image) == (None, None, None)
+            continue
+        assert result.logits[0] == number
+        np.testing.assert_array_equal(result.image, np.full(SIDE, number))
+        np.testing.assert_array_equal(result.attention["gate"], np.full(SIDE[:2], number))
+
+
+def test_without_masks_no_image_is_kept():
+    assert all(result.image is result.attention is None for result in run(map(source, range(5))))

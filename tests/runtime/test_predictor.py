@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ran_deploy.errors import RanDeployError, ShapeError
-from ran_deploy.manifest import BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
+from ran_deploy.errors import ConfigError, RanDeployError, ShapeError
+from ran_deploy.manifest import AttentionRecord, BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.runtime.backends.ort import OrtRunner
@@ -20,8 +21,11 @@ HEIGHT, WIDTH = 4, 6
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
 
 
-def engine(batch: int | str) -> bytes:
-    """Return a graph: mean over the pixels of each channel (N, 3), times WEIGHTS (3, 5)."""
+def engine(batch: int | str, *, attention: bool = False) -> bytes:
+    """Return a graph: mean over the pixels of each channel (N, 3), times WEIGHTS (3, 5).
+
+    With `attention` it puts out, behind the logits, red pixels (N, H, W) and their means over columns (N, H, 1).
+    """
     nodes = [
         helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["real", "axes"], ["mean"], keepdims=0),
@@ -30,7 +34,16 @@ def engine(batch: int | str) -> bytes:
     constants = [numpy_helper.from_array(np.array([1, 2]), "axes"), numpy_helper.from_array(WEIGHTS, "weights")]
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, HEIGHT, WIDTH, 3])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 5])
-    graph = helper.make_graph(nodes, "mean", [image], [logits], constants)
+    outputs = [logits]
+    if attention:
+        nodes += [
+            helper.make_node("Gather", ["real", "red"], ["attention/fine"], axis=3),
+            helper.make_node("ReduceMean", ["attention/fine", "columns"], ["attention/coarse"]),
+        ]
+        constants += [numpy_helper.from_array(np.array(0), "red"), numpy_helper.from_array(np.array([2]), "columns")]
+        for name, size in (("fine", [HEIGHT, WIDTH]), ("coarse", [HEIGHT, 1])):
+            outputs.append(helper.make_tensor_value_info(f"attention/{name}", TensorProto.FLOAT, [batch, *size]))
+    graph = helper.make_graph(nodes, "mean", [image], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return onnx.ModelProto.SerializeToString(model)
 
@@ -142,3 +155,44 @@ def test_a_closed_predictor_says_so(predictor):
     predictor.close()
     with pytest.raises(RanDeployError, match="closed"):
         predictor.logits(images(1))
+
+
+@pytest.fixture
+def attentive() -> Predictor:
+    batch = BatchProfile(minimum=2, optimum=2, maximum=3)
+    records = tuple(
+        AttentionRecord(name=name, module=name, height=HEIGHT, width=width)
+        for name, width in (("fine", WIDTH), ("coarse", 1))
+    )
+    with Predictor(
+        OrtRunner(engine("batch", attention=True)), replace(manifest(batch), attention=records), "onnxruntime"
+    ) as predictor:
+        yield predictor
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_masks_come_beside_the_same_logits_whatever_the_number_of_images(attentive, rng, count):
+    prepared = rng.integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    outputs = attentive.infer_outputs(prepared)
+    red = prepared[..., 0].astype(np.float32)
+    assert list(outputs.attention) == ["fine", "coarse"]
+    np.testing.assert_array_equal(outputs.attention["fine"], red)
+    np.testing.assert_allclose(outputs.attention["coarse"], red.mean(axis=2, keepdims=True), rtol=1e-6)
+    np.testing.assert_array_equal(outputs.logits, attentive.infer_batch(prepared))
+
+
+def test_attention_prepares_images_of_any_size(attentive, rng):
+    images = [rng.integers(0, 256, size, dtype=np.uint8) for size in ((9, 12, 3), (30, 20, 3), (8, 8, 3), (5, 40, 3))]
+    expected = np.stack([prepare(image, attentive.manifest.preprocessing) for image in images])[..., 0]
+    np.testing.assert_array_equal(attentive.attention(images)["fine"], expected)
+    assert {name: masks.shape for name, masks in attentive.attention([]).items()} == {
+        "fine": (0, HEIGHT, WIDTH),
+        "coarse": (0, HEIGHT, 1),
+    }
+
+
+def test_a_bundle_without_attention_says_how_to_get_it():
+    with Predictor(OrtRunner(engine("batch")), manifest(BatchProfile()), "onnxruntime") as predictor:
+        assert predictor.infer_outputs(np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)).attention == {}
+        with pytest.raises(ConfigError, match=r"mean puts out no attention.*--with-attention"):
+            predictor.attention([])

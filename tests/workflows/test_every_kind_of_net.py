@@ -18,10 +18,10 @@ from torch import nn
 from ran_deploy.bundle import Bundle
 from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.graph import array_of, model_bytes, model_from_bytes
-from ran_deploy.models import save_checkpoint
+from ran_deploy.models import load_checkpoint, save_checkpoint
 from ran_deploy.models.design import Attention, Design, Learning, MaskJoin, Pooling, Stage, Stem, Tail, Unit
 from ran_deploy.models.layouts import LAYOUTS
-from ran_deploy.models.network import build_network
+from ran_deploy.models.network import build_network, recorded_masks
 from ran_deploy.models.weiaicunzai import CifarDesign, CifarNetwork
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.ort import open_reference
@@ -65,6 +65,7 @@ INT8_LIMITS = {
 @dataclass(frozen=True)
 class Exported:
     kind: str
+    checkpoint: Path
     bundle: Bundle
     engines: dict[str, ExportedEngine]
     cache: Path
@@ -106,10 +107,15 @@ def exported(request, tmp_path_factory) -> Exported:
         calibration_images=64,
         recipe=RecipeOptions(resize="none", mean=(MEAN,) * 3, std=(STD,) * 3),
         cache_dir=folder / "cache",
+        with_attention=True,
     )
     result = export_bundle(config)
     return Exported(
-        request.param, result.bundle, {engine.backend: engine for engine in result.engines}, folder / "cache"
+        request.param,
+        config.checkpoint,
+        result.bundle,
+        {engine.backend: engine for engine in result.engines},
+        folder / "cache",
     )
 
 
@@ -131,6 +137,21 @@ def test_float_graphs_are_close_to_pytorch(exported, precision, dialect):
     outputs = runner.infer({"image": golden.inputs})["logits"]
     runner.close()
     assert relative_l2(golden.logits["pytorch"], outputs) < LIMITS[precision]
+
+
+def test_masks_of_the_reference_graph_are_those_of_pytorch(exported):
+    checkpoint, manifest = load_checkpoint(exported.checkpoint), exported.bundle.manifest
+    golden = read_golden(exported.bundle).inputs
+    images = torch.from_numpy((golden.transpose(0, 3, 1, 2) / 255 - MEAN) / STD).float()
+    with recorded_masks(checkpoint.module) as masks, torch.inference_mode():
+        checkpoint.module(images)
+    runner = open_reference(exported.bundle.read(REFERENCE_FILE))
+    outputs = runner.infer({"image": golden})
+    runner.close()
+    assert [record.name for record in manifest.attention] == ["stage1.module1"]
+    (mask,) = masks.values()
+    assert mask.shape[2:] == (manifest.attention[0].height, manifest.attention[0].width)
+    np.testing.assert_allclose(outputs["attention/stage1.module1"], mask.mean(1), rtol=1e-3, atol=1e-5)
 
 
 def test_every_convolution_and_linear_layer_is_int8_in_every_dialect(exported):
