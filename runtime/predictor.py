@@ -13,7 +13,7 @@ from ran_deploy.runtime import postprocess
 from ran_deploy.runtime.outputs import Outputs
 from ran_deploy.runtime.runner import Runner, infer_checked
 
-__all__ = ["INPUT", "OUTPUT", "Predictor"]
+__all__ = ["INPUT", "OUTPUT", "Predictor", "require_attention"]
 
 INPUT, OUTPUT = "image", "logits"  # the names every graph of ours has
 
@@ -74,7 +74,7 @@ class Predictor:
         A mask is M of (1 + M) * trunk, its mean over channels, at the size at which the module works. `images` as for
         `logits`. Raises: ConfigError if the bundle was exported without --with-attention.
         """
-        self.require_attention()
+        require_attention(self.manifest)
         found = [self.infer_outputs(batch).attention for batch in self._prepared(images)]
         return {
             record.name: np.concatenate(
@@ -82,14 +82,6 @@ class Predictor:
             )
             for record in self.manifest.attention
         }
-
-    def require_attention(self) -> None:
-        """Raises: ConfigError if the bundle was exported without --with-attention."""
-        if not self.manifest.attention:
-            raise ConfigError(
-                f"{self.manifest.name} puts out no attention. Export it again with --with-attention, which the "
-                "network needs attention modules for."
-            )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return what the engine takes for one uint8 RGB image (H, W, 3). Raises: ShapeError."""
@@ -147,6 +139,15 @@ class Predictor:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def require_attention(manifest: Manifest) -> None:
+    """Raises: ConfigError if the bundle was exported without --with-attention."""
+    if not manifest.attention:
+        raise ConfigError(
+            f"{manifest.name} puts out no attention. Export it again with --with-attention; the network must have "
+            "attention modules."
+        )
 
 
 def _filled(batch: np.ndarray, minimum: int) -> np.ndarray:

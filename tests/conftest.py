@@ -89,6 +89,33 @@ def demo(script, tmp_path_factory) -> Demo:
     )
 
 
+@dataclass(frozen=True)
+class Attentive:
+    """The demo network in INT8 for ONNX Runtime, exported with its attention."""
+
+    bundle: Path
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def attentive(tmp_path_factory) -> Attentive:
+    pytest.importorskip("torch")
+    from ran_deploy.workflows.export import ExportConfig, export_bundle
+
+    folder = tmp_path_factory.mktemp("attentive")
+    config = ExportConfig(
+        checkpoint=EXAMPLE / "compact.safetensors",
+        output=folder / "attentive.ran",
+        backends=("onnxruntime",),
+        calibration_data=EXAMPLE / "calibration.npz",
+        calibration_images=64,
+        with_attention=True,
+        cache_dir=folder / "cache",
+    )
+    export_bundle(config)
+    return Attentive(config.output, folder / "cache")
+
+
 TINY_CNN = '''
 from torch import nn
 

@@ -28,8 +28,9 @@ from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ran_deploy.manifest import BatchProfile
+    from ran_deploy.manifest import BatchProfile, Manifest
     from ran_deploy.runtime.answers import Answers
+    from ran_deploy.runtime.attention_pictures import AttentionPictures
     from ran_deploy.runtime.pipeline import Result
     from ran_deploy.runtime.predictor import Predictor
     from ran_deploy.runtime.sources import Source
@@ -45,6 +46,12 @@ NAME_WIDTH = 48
 @click.option("--top-k", type=click.IntRange(min=1), help="Classes to give each image.  [default: 1]")
 @click.option("--normalize", is_flag=True, help="Give the vectors of an embedding L2 norm 1.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write results to FILE.jsonl, FILE.csv or FILE.npy.")
+@click.option(
+    "--attention",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Draw the soft masks over each image, one PNG each; of bundles exported --with-attention.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
 @cache_dir_option()
@@ -58,6 +65,7 @@ def infer(
     top_k: int | None,
     normalize: bool,
     output: Path | None,
+    attention: Path | None,
     as_json: bool,
     threads: int,
     cache_dir: Path | None,
@@ -68,7 +76,7 @@ def infer(
     INPUTS are image files, folders, patterns, .npy or .npz arrays (uint8), or - for a list of files on standard input.
     Results come in the order of the inputs. An image that cannot be read becomes a result with an error; the rest is
     done, and the exit status is 1. In FILE.npy (logits, or an embedding's features) it is a row of NaN;
-    FILE.sources.jsonl beside it says which row is which image.
+    FILE.sources.jsonl beside it says which row is which image. Pictures of --attention are numbered as the inputs.
     """
     move_python_stderr()
     from ran_deploy.bundle import open_bundle
@@ -84,19 +92,30 @@ def infer(
     answers = answers_of(opened.manifest, top_k=top_k, normalize=normalize)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_sink(output, answers, as_json))
+        pictures = _pictures(attention, opened.manifest) if attention is not None else None
         loaded = load_engine(opened, backend, cache_dir=cache_dir, threads=threads)
         predictor = stack.enter_context(loaded.predictor)
         _check_batch(batch, predictor.batch)
         stop = stack.enter_context(_stop_on_interrupt())
         stack.enter_context(sum_up_native_lines())
         stack.callback(counter.clear)
-        done, failed = _write_results(predictor, sources, sink, stop, counter, batch or predictor.batch.optimum)
+        size = batch or predictor.batch.optimum
+        done, failed = _write_results(predictor, sources, sink, pictures, stop, counter, size)
     summary = counted(done, "image") + (f", {failed:,} failed" if failed else "")
-    where = f", results in {output}" if output else ""
+    where = (f", results in {output}" if output else "") + (f", pictures in {attention}" if attention else "")
     click.echo(f"{summary} ({predictor.backend}){where}", err=True)
     if stop.is_set():
         return INTERRUPTED
     return 1 if failed else 0
+
+
+def _pictures(folder: Path, manifest: Manifest) -> AttentionPictures:
+    """Return what draws the masks. Raises: ConfigError if the bundle has none; OutputError."""
+    from ran_deploy.runtime.attention_pictures import AttentionPictures
+    from ran_deploy.runtime.predictor import require_attention
+
+    require_attention(manifest)
+    return AttentionPictures(folder, manifest.preprocessing)
 
 
 def _check_batch(batch: int | None, profile: BatchProfile) -> None:
@@ -112,6 +131,7 @@ def _write_results(
     predictor: Predictor,
     sources: Iterable[Source],
     sink: Any,
+    pictures: AttentionPictures | None,
     stop: threading.Event,
     counter: Counter,
     batch: int,
@@ -120,10 +140,13 @@ def _write_results(
     from ran_deploy.runtime.pipeline import run_pipeline
 
     done = failed = 0
-    results = run_pipeline(sources, prepare=predictor.prepare, infer=predictor.infer_batch, batch=batch, stop=stop)
+    run = predictor.infer_batch if pictures is None else predictor.infer_outputs
+    results = run_pipeline(sources, prepare=predictor.prepare, infer=run, batch=batch, stop=stop)
     with contextlib.closing(results):  # its threads end before the engine does
         for result in results:
             sink.write(result)
+            if pictures is not None:
+                pictures.write(result)
             done += 1
             failed += result.error is not None
             counter(done)

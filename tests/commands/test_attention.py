@@ -1,0 +1,78 @@
+"""Attention from export to pictures, with the real commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ran_deploy
+from ran_deploy.bundle import open_bundle
+
+MODULES = ["stage1.module1", "stage2.module1", "stage3.module1"]
+
+
+def test_the_manifest_lists_the_modules_in_order(attentive):
+    records = open_bundle(attentive.bundle).manifest.attention
+    assert [(r.name, r.module, r.height, r.width) for r in records] == [
+        ("stage1.module1", "stages.0.1", 16, 16),
+        ("stage2.module1", "stages.1.1", 8, 8),
+        ("stage3.module1", "stages.2.1", 4, 4),
+    ]
+
+
+def test_a_network_without_attention_modules_is_refused(call, tiny, tmp_path):
+    options = [*tiny.options, "--precision", "fp32", "--backend", "onnxruntime", "--with-attention"]
+    outcome = call("ran-export", tiny.checkpoint, "-o", tmp_path / "tiny.ran", *options)
+    outcome.assert_refused("no soft mask", "Leave --with-attention out")
+    assert not (tmp_path / "tiny.ran").exists()
+
+
+def test_python_gives_masks_between_0_and_1_beside_the_same_logits(attentive, rng):
+    images = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(3)]
+    with ran_deploy.load(attentive.bundle, cache_dir=attentive.cache) as predictor:
+        masks, logits = predictor.attention(images), predictor.logits(images)
+        assert list(masks) == MODULES
+        assert [mask.shape for mask in masks.values()] == [(3, 16, 16), (3, 8, 8), (3, 4, 4)]
+        for mask in masks.values():
+            assert 0 < mask.min() < mask.max() < 1
+        np.testing.assert_array_equal(predictor.infer_outputs(np.stack(images)).logits, logits)
+
+
+@pytest.fixture
+def folder(demo, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(demo.images / "trouser.png", folder / "1.png")
+    (folder / "2.png").write_text("this is no image")
+    shutil.copy(demo.images / "sandal.png", folder / "3.png")
+    return folder
+
+
+def test_each_image_that_can_be_read_gets_a_picture_beside_its_result(call, attentive, folder, tmp_path):
+    options = ["--cache-dir", attentive.cache, "--attention", tmp_path / "out"]
+    outcome = call("ran-infer", attentive.bundle, folder, *options, "--output", tmp_path / "x.jsonl", "--batch", 2)
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert outcome.status == 1
+    assert [row["error"] is None for row in rows] == [True, False, True]
+    assert [row["predictions"][0]["label"] for row in rows[::2]] == ["Trouser", "Sandal"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000001-1.png", "000003-3.png"]
+    assert f"3 images, 1 failed (onnxruntime), results in {tmp_path / 'x.jsonl'}, pictures in" in outcome.err
+    with Image.open(tmp_path / "out" / "000003-3.png") as picture:
+        assert picture.size[0] > 4 * 160
+
+
+def test_a_bundle_without_attention_is_refused_before_anything_is_written(call, demo, folder, tmp_path):
+    options = ["--cache-dir", demo.cache, "--attention", tmp_path / "out"]
+    call("ran-infer", demo.bundle, folder, *options).assert_refused("no attention", "--with-attention")
+    assert not (tmp_path / "out").exists()
+    with ran_deploy.load(demo.bundle, cache_dir=demo.cache) as predictor, pytest.raises(ran_deploy.errors.ConfigError):
+        predictor.attention([])
+
+
+def test_a_folder_that_cannot_be_written_is_refused(call, attentive, folder):
+    options = ["--cache-dir", attentive.cache, "--attention", folder / "1.png" / "below"]
+    call("ran-infer", attentive.bundle, folder, *options).assert_refused("Cannot make the folder")
