@@ -162,6 +162,16 @@ def cache_dir_option() -> Callable[[Any], Any]:
     )
 
 
+def triton_option() -> Callable[[Any], Any]:
+    """Return the option --triton."""
+    return click.option(
+        "--triton",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="REPOSITORY",
+        help="Also add the engine, as a new version, to this Triton model repository.",
+    )
+
+
 def require_signature_option() -> Callable[[Any], Any]:
     """Return the option --require-signature."""
     return click.option(

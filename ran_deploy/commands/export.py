@@ -14,6 +14,7 @@ from ran_deploy.commands.common import (
     backend_option,
     cache_dir_option,
     run_command,
+    triton_option,
     verbose_option,
     write_json,
 )
@@ -71,11 +72,19 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option(
     "--sign", type=click.Path(path_type=Path), metavar="PRIVATE.pem", help="Sign the bundle with this Ed25519 key."
 )
+@triton_option()
 @cache_dir_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the list, as JSON.")
 @click.option("--list", "only_list", is_flag=True, help="Show the named networks, or --architecture's; export nothing.")
 @verbose_option()
-def export(checkpoint: Path | None, output: Path | None, as_json: bool, only_list: bool, **options: Any) -> None:
+def export(
+    checkpoint: Path | None,
+    output: Path | None,
+    triton: Path | None,
+    as_json: bool,
+    only_list: bool,
+    **options: Any,
+) -> None:
     """Convert a trained checkpoint into a bundle that runs anywhere.
 
     The layout of CHECKPOINT (.pt .pth .pkl .tar .safetensors) is recognised from its keys and shapes.
@@ -89,7 +98,10 @@ def export(checkpoint: Path | None, output: Path | None, as_json: bool, only_lis
         raise click.MissingParameter(param_hint="'-o' / '--output'", param_type="option")
     config = config_from_options(checkpoint, output, **options)
     from ran_deploy.workflows.export import export_bundle
+    from ran_deploy.workflows.triton import best_served, write_triton_model
 
+    if triton is not None and options["backend"]:
+        best_served(options["backend"])  # before minutes of exporting
     counter = Counter()
     result = export_bundle(config, lambda line: counter.line(line, err=as_json), counter)
     counter.clear()
@@ -97,6 +109,10 @@ def export(checkpoint: Path | None, output: Path | None, as_json: bool, only_lis
         write_json(result.bundle.manifest)
     else:
         print_result(result)
+    if triton is not None:
+        best = best_served(engine.backend for engine in result.engines if engine.record is not None)
+        model = write_triton_model(result.bundle, best, triton, cache_dir=options["cache_dir"])
+        click.echo(f"added the {best} engine to the Triton model repository: {model}", err=as_json)
 
 
 def list_architectures(checkpoint: Path | None, architecture: str | None, *, as_json: bool) -> None:

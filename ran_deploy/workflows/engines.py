@@ -34,6 +34,7 @@ __all__ = [
     "choose_backend",
     "expand_backends",
     "export_engines",
+    "find_engine",
     "keep_engines",
     "load_engine",
     "runnable_backends",
@@ -133,6 +134,15 @@ def load_engine(
     result = prove_engine(bundle, backend, predictor)
     cache.put(backend, here, replace(engine, proven=True))
     return LoadedEngine(predictor=predictor, origin=origin, self_test=result)
+
+
+def find_engine(bundle: Bundle, backend: str, cache_dir: Path | None = None) -> CachedEngine | None:
+    """Return the engine there is for this machine, from the cache or the bundle; None builds nothing.
+
+    Raises: BackendUnavailableError if the backend's package is missing.
+    """
+    here = fingerprint(backend)
+    return _cache(bundle, cache_dir).get(backend, here) or _bundled_engine(bundle, backend, here)
 
 
 def build_engine(

@@ -14,6 +14,21 @@ def test_build_keeps_a_proven_engine_and_says_so_in_json(call, demo, tmp_path):
     assert (tmp_path / built["cache"] / "engine.plan").is_file()
 
 
+def test_build_adds_the_engine_to_a_triton_model_repository(call, demo, tmp_path):
+    options = ["--backend", "onnxruntime", "--batch", "1:2:4", "--cache-dir", tmp_path / "cache", "--json"]
+    outcome = call("ran-build", demo.bundle, *options, "--triton", tmp_path / "models")
+    folder = tmp_path / "models" / "demo"
+    assert json.loads(outcome.out)["triton"] == str(folder / "1")
+    assert (folder / "1" / "model.onnx").is_file()
+    assert "max_batch_size: 4\n" in (folder / "config.pbtxt").read_text()
+
+
+def test_build_for_triton_refuses_what_triton_does_not_run_before_it_builds(call, demo, tmp_path):
+    options = ["--backend", "tensorrt-rtx", "--cache-dir", tmp_path / "cache", "--triton", tmp_path / "models"]
+    call("ran-build", demo.bundle, *options).assert_refused("Triton serves engines of tensorrt, onnxruntime, openvino")
+    assert not list(tmp_path.iterdir())
+
+
 def test_build_refuses_a_cache_it_cannot_write(call, demo, tmp_path):
     (tmp_path / "file").write_text("in the way")
     cache = tmp_path / "file" / "cache"
