@@ -97,9 +97,10 @@ def model_config(manifest: Manifest, backend: str, batch: BatchProfile) -> str:
     """Return config.pbtxt: uint8 NHWC RGB in, float32 out, batched by the server, warmed up before it is ready."""
     served = _served(backend)
     height, width = manifest.preprocessing.crop
-    output: dict[str, Field] = {"name": OUTPUT, "data_type": Word("TYPE_FP32"), "dims": [manifest.output_size]}
+    outputs = [_output(OUTPUT, manifest.output_size)]
     if manifest.labels is not None:
-        output["label_filename"] = LABELS
+        outputs[0]["label_filename"] = LABELS
+    outputs += [_output(mask.output, mask.height, mask.width) for mask in manifest.attention]
     image: dict[str, Field] = {"data_type": Word("TYPE_UINT8"), "dims": [height, width, 3]}
     # A TensorRT engine is tuned for one batch size; the others are as good at any.
     batching: dict[str, Field] = {"preferred_batch_size": [batch.optimum]} if backend == "tensorrt" else {}
@@ -109,7 +110,7 @@ def model_config(manifest: Manifest, backend: str, batch: BatchProfile) -> str:
         **served.settings,
         "max_batch_size": batch.maximum,
         "input": [{"name": INPUT, **image}],
-        "output": [output],
+        "output": outputs,
         "dynamic_batching": batching,
         "instance_group": [{"count": 1, "kind": Word(served.kind)}],
         "model_warmup": [
@@ -122,6 +123,10 @@ def model_config(manifest: Manifest, backend: str, batch: BatchProfile) -> str:
         ],
     }
     return "\n".join(_lines(fields)) + "\n"
+
+
+def _output(name: str, *dims: int) -> dict[str, Field]:
+    return {"name": name, "data_type": Word("TYPE_FP32"), "dims": dims}
 
 
 def _served(backend: str) -> TritonBackend:
@@ -180,7 +185,7 @@ def _one_line(label: str) -> str:
 def _lines(fields: Mapping[str, Field], indent: str = "") -> Iterator[str]:
     """Yield protobuf's text format; a sequence is written as one field after another."""
     for name, value in fields.items():
-        for item in value if isinstance(value, list) else [value]:
+        for item in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(item, Mapping):
                 yield f"{indent}{name} {{"
                 yield from _lines(item, indent + "  ")

@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from ran_deploy.bundle import open_bundle
 from ran_deploy.errors import ConfigError
-from ran_deploy.manifest import BatchProfile
+from ran_deploy.manifest import AttentionRecord, BatchProfile
 from ran_deploy.workflows.triton import best_served, model_config, model_name, write_triton_model
 
 SCHEMA = Path(__file__).parents[1] / "oracle" / "triton_model_config.binpb"  # tritonclient 2.73.0's model_config.proto
@@ -50,6 +50,12 @@ def test_the_configuration_follows_the_published_schema(backend, platform, named
     assert [warm_up.batch_size for warm_up in config.model_warmup] == [1, 4, 16]
     assert list(config.model_warmup[0].inputs["image"].dims) == [32, 32, 3]
     assert config.model_warmup[0].inputs["image"].random_data
+
+
+def test_masks_are_outputs_too(bundle):
+    mask = AttentionRecord(name="stage1.module1", module="stages.0.1", height=16, width=8)
+    config = parsed(model_config(replace(bundle.manifest, attention=(mask,)), "onnxruntime", PROFILE))
+    assert [(o.name, list(o.dims)) for o in config.output] == [("logits", [10]), (mask.output, [16, 8])]
 
 
 def test_what_the_schema_does_not_have_would_be_noticed():
