@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
 
-__all__ = ["BUILDERS", "BuildOptions", "Builder", "open_builder"]
+__all__ = ["BUILDERS", "BuildOptions", "Builder", "GpuOptions", "Progress", "open_builder"]
+
+Progress = Callable[[float], None]  # the share of a build that is done, 0..1
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuOptions:
+    """What only the builders for GPUs look at. `workspace_bytes` bounds the scratch memory of an engine's layers.
+
+    `optimization_level` is TensorRT's, 0 (quick to build) to 5 (quick to run), None for its default.
+    `compute_capabilities`, such as 8.6, are what a TensorRT-RTX engine holds kernels for; none is its default set.
+    """
+
+    workspace_bytes: int = 2**30
+    optimization_level: int | None = None
+    compute_capabilities: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.workspace_bytes < 2**20:
+            raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected at least 1 MiB.")
+        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
+            raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What a builder may be told. `workspace_bytes` bounds a GPU builder's scratch memory."""
+    """What a builder may be told."""
 
     precision: Precision
     batch: BatchProfile = field(default_factory=BatchProfile)
-    workspace_bytes: int = 2**30
+    gpu: GpuOptions = field(default_factory=GpuOptions)
 
 
 class Builder(Protocol):
     """Turns one dialect graph into one engine."""
 
-    def build(self, graph: bytes, options: BuildOptions) -> bytes:
-        """Return the engine. Raises: BuildError in one line if the vendor refuses the graph."""
+    def build(self, graph: bytes, options: BuildOptions, progress: Progress | None = None) -> bytes:
+        """Return the engine; `progress` is told of builds that take long.
+
+        Raises: BuildError in one line if the vendor refuses the graph, ConfigError for options it does not have.
+        """
         ...
 
 

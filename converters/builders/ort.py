@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from ran_deploy.converters.builders import BuildOptions
+from ran_deploy.converters.builders import BuildOptions, Progress
 from ran_deploy.errors import BuildError
 from ran_deploy.vendors import import_onnxruntime, one_line
 
@@ -25,7 +25,7 @@ class OrtBuilder:
     def __init__(self) -> None:
         self._ort = import_onnxruntime()
 
-    def build(self, graph: bytes, options: BuildOptions) -> bytes:
+    def build(self, graph: bytes, options: BuildOptions, progress: Progress | None = None) -> bytes:
         """Return the optimised graph. Raises: BuildError in one line if ONNX Runtime refuses `graph`."""
         del options  # one graph serves every batch, and precision is in the graph
         ort = self._ort

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ran_deploy.converters.builders import BuildOptions
+from ran_deploy.converters.builders import BuildOptions, Progress
 from ran_deploy.errors import BuildError
 from ran_deploy.openvino_engine import pack_openvino_engine
 from ran_deploy.precision import Precision
@@ -19,7 +19,7 @@ class OpenVinoBuilder:
     def __init__(self) -> None:
         self._openvino = import_openvino()
 
-    def build(self, graph: bytes, options: BuildOptions) -> bytes:
+    def build(self, graph: bytes, options: BuildOptions, progress: Progress | None = None) -> bytes:
         """Return the engine. Raises: BuildError in one line if OpenVINO refuses `graph`."""
         core = self._openvino.Core()
         hint = _precision_hint(options.precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ran_deploy.converters.builders import BuildOptions
-from ran_deploy.errors import BackendUnavailableError, BuildError
+from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
+from ran_deploy.converters.builders.phases import Phases
+from ran_deploy.errors import BackendUnavailableError, BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.vendors import import_tensorrt, one_line, tensorrt_log
 
@@ -33,17 +34,24 @@ class TensorRtBuilder:
                 "It builds only on a machine with an NVIDIA GPU and driver; tensorrt-rtx builds without."
             ) from exc
 
-    def build(self, graph: bytes, options: BuildOptions) -> bytes:
-        """Return the serialized engine. Raises: BuildError in one line, naming the node the parser refused."""
+    def build(self, graph: bytes, options: BuildOptions, progress: Progress | None = None) -> bytes:
+        """Return the serialized engine.
+
+        Raises: BuildError in one line, naming the node the parser refused; ConfigError for a compute capability.
+        """
         self._log.take_errors()
         network = self._builder.create_network(_network_flags(self._trt))
         self._parse(network, graph)
-        config = self._builder.create_builder_config()
-        config.set_memory_pool_limit(self._trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+        config = self._configured(options.gpu)
+        monitor = _monitor(self._trt, progress) if progress is not None else None
+        if monitor is not None:
+            config.progress_monitor = monitor
         profile = self._profile(network, options.batch)
         if profile is not None:
             config.add_optimization_profile(profile)
         engine = self._builder.build_serialized_network(network, config)
+        if monitor is not None and monitor.raised is not None:
+            raise monitor.raised
         if engine is None:
             raise BuildError(f"{self._name} cannot build the graph: {self._log.take_errors() or 'no reason given'}.")
         return bytes(engine)
@@ -51,6 +59,21 @@ class TensorRtBuilder:
     @property
     def _name(self) -> str:
         return f"{self.package} {self._trt.__version__}"
+
+    def _configured(self, options: GpuOptions) -> Any:
+        config = self._builder.create_builder_config()
+        config.set_memory_pool_limit(self._trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+        if options.optimization_level is not None:
+            config.builder_optimization_level = options.optimization_level
+        if options.compute_capabilities:
+            self._target(config, options.compute_capabilities)
+        return config
+
+    def _target(self, config: Any, capabilities: tuple[str, ...]) -> None:
+        raise ConfigError(
+            f"{self.package} builds for the GPU of this machine alone. Leave --compute-capability "
+            f"{' '.join(capabilities)} out, or choose --backend tensorrt-rtx."
+        )
 
     def _parse(self, network: Any, graph: bytes) -> None:
         parser = self._trt.OnnxParser(network, self._log.trt_logger)
@@ -80,6 +103,53 @@ class TensorRtRtxBuilder(TensorRtBuilder):
     """Builds without a GPU; the engine is finished for the GPU it is loaded on, any of compute capability 8.0 up."""
 
     package = "tensorrt_rtx"
+
+    def _target(self, config: Any, capabilities: tuple[str, ...]) -> None:
+        known = _compute_capabilities(self._trt)
+        unknown = [capability for capability in capabilities if capability not in known]
+        if unknown:
+            raise ConfigError(
+                f"{self._name} has no kernels for compute capability {unknown[0]}; choose of {', '.join(known)}."
+            )
+        config.num_compute_capabilities = len(capabilities)
+        for index, capability in enumerate(capabilities):
+            config.set_compute_capability(known[capability], index)
+
+
+def _compute_capabilities(trt: Any) -> dict[str, Any]:
+    """Return what an engine can be built for: '8.6' for SM86."""
+    found = {name: value for name, value in trt.ComputeCapability.__members__.items() if name[2:].isdecimal()}
+    return {
+        f"{name[2:-1]}.{name[-1]}": value for name, value in sorted(found.items(), key=lambda item: int(item[0][2:]))
+    }
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    """Return TensorRT's progress monitor that tells `progress`; what that raises ends the build and is in `raised`.
+
+    An exception must not pass through TensorRT's own frames.
+    """
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.raised: BaseException | None = None
+            self.phases = Phases()
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            self.phases.start(name, parent, steps)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            try:
+                progress(self.phases.complete(name, step))
+            except BaseException as exc:  # an interrupt too
+                self.raised = exc
+            return self.raised is None
+
+        def phase_finish(self, name: str) -> None:
+            self.phases.finish(name)
+
+    return Monitor()
 
 
 def _network_flags(trt: Any) -> int:

@@ -26,12 +26,18 @@ class Counter:
 
     def __call__(self, done: int, total: int | None = None) -> None:
         """Show how many images are done."""
+        self._show(counted(done, "image") if total is None else f"{done:,} of {counted(total, 'image')}")
+
+    def share(self, done: float) -> None:
+        """Show which share, 0..1, of something is done."""
+        self._show(f"{done:.0%}")
+
+    def _show(self, text: str) -> None:
         if not self._shown or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + INTERVAL_S
         self._dirty = True
-        shown = counted(done, "image") if total is None else f"{done:,} of {counted(total, 'image')}"
-        click.echo(f"{CLEAR_LINE}  {shown}", nl=False, err=True)
+        click.echo(f"{CLEAR_LINE}  {text}", nl=False, err=True)
 
     def line(self, text: str, *, err: bool = True) -> None:
         """Print a line of its own; names in it are a stranger's and steer nothing."""

@@ -10,10 +10,11 @@ from pathlib import Path
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.bundle import Bundle
 from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
-from ran_deploy.converters.builders import BuildOptions, open_builder
+from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress, open_builder
 from ran_deploy.errors import (
     BackendUnavailableError,
     BundleError,
+    ConfigError,
     EngineMismatchError,
     OutputError,
     RanDeployError,
@@ -146,17 +147,29 @@ def find_engine(bundle: Bundle, backend: str, cache_dir: Path | None = None) -> 
 
 
 def build_engine(
-    bundle: Bundle, backend: str, *, cache_dir: Path | None = None, batch: BatchProfile | None = None
+    bundle: Bundle,
+    backend: str,
+    *,
+    cache_dir: Path | None = None,
+    batch: BatchProfile | None = None,
+    gpu: GpuOptions | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Path, SelfTestResult | None]:
     """Build the engine for this very machine and keep it in the cache, replacing the one there.
 
+    `gpu` is for TensorRT's builders alone.
     Returns its folder in the cache and the outcome of the self-test, None where the engine cannot run here yet.
     Raises: BuildError, BackendUnavailableError; OutputError if the cache cannot be written; SelfTestError if the engine
     gives wrong results, and then keeps nothing.
     """
     cache = _cache(bundle, cache_dir)
     cache.check()
-    engine, result = _built(bundle, backend, batch or bundle.manifest.batch), None
+    if gpu is not None and backend not in BUILT_ON_REQUEST:
+        raise ConfigError(
+            f"--workspace, --optimization-level and --compute-capability are for TensorRT's builders; leave them out "
+            f"for {backend}."
+        )
+    engine, result = _built(bundle, backend, batch or bundle.manifest.batch, gpu, progress), None
     if reason := unavailable_reason(backend):
         logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
     else:
@@ -192,10 +205,16 @@ def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTest
         raise
 
 
-def _built(bundle: Bundle, backend: str, batch: BatchProfile) -> CachedEngine:
+def _built(
+    bundle: Bundle,
+    backend: str,
+    batch: BatchProfile,
+    gpu: GpuOptions | None = None,
+    progress: Progress | None = None,
+) -> CachedEngine:
     graph = bundle.read(bundle.manifest.dialects[require_dialect(bundle, backend)].graph)
-    options = BuildOptions(precision=bundle.manifest.precision, batch=batch)
-    return CachedEngine(data=open_builder(backend).build(graph, options), batch=batch, proven=False)
+    options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu or GpuOptions())
+    return CachedEngine(data=open_builder(backend).build(graph, options, progress), batch=batch, proven=False)
 
 
 def _bundled_engine(bundle: Bundle, backend: str, here: Mapping[str, str]) -> CachedEngine | None:

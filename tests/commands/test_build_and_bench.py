@@ -29,6 +29,12 @@ def test_build_for_triton_refuses_what_triton_does_not_run_before_it_builds(call
     assert not list(tmp_path.iterdir())
 
 
+def test_build_options_of_gpus_are_refused_for_other_engines(call, demo, tmp_path):
+    for option in (("--workspace", 64), ("--optimization-level", 0), ("--compute-capability", "8.9")):
+        arguments = ["--backend", "onnxruntime", "--cache-dir", tmp_path / "cache", *option]
+        call("ran-build", demo.bundle, *arguments).assert_refused("TensorRT's builders; leave them out")
+
+
 def test_build_refuses_a_cache_it_cannot_write(call, demo, tmp_path):
     (tmp_path / "file").write_text("in the way")
     cache = tmp_path / "file" / "cache"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ran_deploy.converters.builders import BuildOptions, open_builder, trt
-from ran_deploy.errors import BackendUnavailableError, BuildError
+from ran_deploy.converters.builders import BuildOptions, GpuOptions, open_builder, trt
+from ran_deploy.errors import BackendUnavailableError, BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
 from ran_deploy.vendors import tensorrt_log
@@ -89,6 +89,54 @@ def test_the_profile_takes_effect(builder):
     with pytest.raises(BuildError) as error:
         builder.build(graph, beyond)
     assert "\n" not in str(error.value)
+
+
+def told(**choices):
+    return BuildOptions(precision=Precision.INT8, batch=OPTIONS.batch, gpu=GpuOptions(**choices))
+
+
+def test_an_engine_holds_kernels_for_the_gpus_asked_for(builder):
+    config = builder._configured(GpuOptions(compute_capabilities=("8.9", "12.0")))
+    targets = [config.get_compute_capability(i).name for i in range(config.num_compute_capabilities)]
+    assert targets == ["SM89", "SM120"]
+    assert len(builder.build(int8_graph(), told(compute_capabilities=("8.9", "12.0")))) > 10_000
+
+
+@pytest.mark.parametrize("capability", ["5.0", "newest", "89"])
+def test_an_unknown_gpu_is_refused_with_those_there_are(builder, capability):
+    with pytest.raises(ConfigError, match=rf"no kernels for compute capability {capability}; choose of 7.5, 8.0, 8.6"):
+        builder.build(int8_graph(), told(compute_capabilities=("8.9", capability)))
+
+
+def test_the_builder_is_told_workspace_and_level(builder):
+    config = builder._configured(GpuOptions(workspace_bytes=2**25, optimization_level=1))
+    assert config.get_memory_pool_limit(builder._trt.MemoryPoolType.WORKSPACE) == 2**25
+    assert config.builder_optimization_level == 1
+    assert builder._configured(GpuOptions()).builder_optimization_level == 3  # TensorRT's own default
+
+
+@pytest.mark.parametrize("choices", [{"workspace_bytes": 1000}, {"optimization_level": 6}, {"optimization_level": -1}])
+def test_options_out_of_range_are_refused(choices):
+    with pytest.raises(ConfigError, match="expected"):
+        GpuOptions(**choices)
+
+
+def test_a_build_tells_how_far_it_is(builder):
+    shares = []
+    assert builder.build(int8_graph(), OPTIONS, shares.append)
+    assert len(shares) > 20
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.5
+    assert shares[-1] > 0.8  # TensorRT-RTX 1.7 does not report its last step
+
+
+def test_an_interrupt_ends_a_build(builder):
+    def interrupted(share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        builder.build(int8_graph(), OPTIONS, interrupted)
+    assert builder.build(int8_graph(), OPTIONS)
 
 
 def test_the_network_keeps_the_types_of_the_graph(builder):
