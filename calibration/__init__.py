@@ -1,14 +1,20 @@
 """Calibration: how large activations get on real images, and the table that keeps it."""
 
-from ran_deploy.calibration.collect import collect_ranges
-from ran_deploy.calibration.observers import CalibrationMethod
+from ran_deploy.calibration.collect import Ranges, RangesByImages, collect_ranges, halvings
+from ran_deploy.calibration.methods import RANGE_RULES, CalibrationMethod
+from ran_deploy.calibration.stability import range_changes
 from ran_deploy.calibration.table import CalibrationTable, data_digest, table_from_json, table_to_json
 
 __all__ = [
+    "RANGE_RULES",
     "CalibrationMethod",
     "CalibrationTable",
+    "Ranges",
+    "RangesByImages",
     "collect_ranges",
     "data_digest",
+    "halvings",
+    "range_changes",
     "table_from_json",
     "table_to_json",
 ]

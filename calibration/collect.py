@@ -1,52 +1,81 @@
-"""Run a network over calibration images and let one observer watch each of its tensors."""
+"""Run a network over calibration images once and count what each of its tensors holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from ran_deploy.calibration.observers import OBSERVERS, CalibrationMethod, Observer
+from ran_deploy.calibration.histogram import Histogram
+from ran_deploy.calibration.methods import RANGE_RULES, CalibrationMethod
 from ran_deploy.errors import CalibrationError
 
-__all__ = ["MICRO_BATCH", "collect_ranges"]
+__all__ = ["MICRO_BATCH", "Ranges", "RangesByImages", "collect_ranges", "halvings"]
 
 MICRO_BATCH = 8  # large enough to keep two cores busy, small enough to hold all activations of an Attention-92
+
+Ranges = dict[str, float]
+RangesByImages = dict[int, dict[CalibrationMethod, Ranges]]
 
 
 def collect_ranges(
     run: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     batches: Iterable[np.ndarray],
-    method: CalibrationMethod,
+    methods: Collection[CalibrationMethod] = tuple(RANGE_RULES),
     *,
+    after: Collection[int] = (),
     progress: Callable[[int], None] | None = None,
-) -> dict[str, float]:
-    """Return max |x| of each tensor that `run` returns, as `method` defines it, in the order of `run`.
+) -> RangesByImages:
+    """Return the ranges of each tensor that `run` returns by each method, from one pass: {images: {method: ranges}}.
 
-    `batches` are arrays (N, ...) of any N; `run` always sees MICRO_BATCH images at a time, fewer only at the end, so
-    how they arrive changes no bit of the result. `progress` hears the number of images done so far.
+    The last entry is of all images; those before are of the first `after` images, see `halvings`. `methods` are any of
+    RANGE_RULES. `batches` are arrays (N, ...) of any N; `run` always sees MICRO_BATCH images at a time, fewer only at
+    the end, so how they arrive changes no bit of the result. `progress` hears the number of images done so far.
+    Memory: one histogram a tensor, however many images there are.
     Raises: CalibrationError if there are no images, their shapes differ, or a tensor holds NaN or infinity.
     """
-    observers: dict[str, Observer] = {}
+    histograms: dict[str, Histogram] = {}
+    found: RangesByImages = {}
     images = 0
-    for batch in _rebatched(batches):
+    for batch in rebatched(batches):
         for name, array in run(batch).items():
             if not np.isfinite(array).all():
                 raise CalibrationError(
                     f"Tensor {name!r} holds NaN or infinity on calibration images {images} to "
                     f"{images + len(batch) - 1}. Check the checkpoint and the --mean and --std it was trained with."
                 )
-            observers.setdefault(name, OBSERVERS[method]()).update(array)
+            histograms.setdefault(name, Histogram()).add(array)
         images += len(batch)
+        if images in after:
+            found[images] = _ranges(histograms, methods)
         if progress is not None:
             progress(images)
     if not images:
         raise CalibrationError("There are no calibration images. Give a few hundred with --calibration-data.")
-    return {name: observer.range() for name, observer in observers.items()}
+    if images not in found:
+        found[images] = _ranges(histograms, methods)
+    return found
 
 
-def _rebatched(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the same images, MICRO_BATCH at a time; the last batch may be smaller."""
+def _ranges(
+    histograms: Mapping[str, Histogram], methods: Collection[CalibrationMethod]
+) -> dict[CalibrationMethod, Ranges]:
+    return {
+        method: {name: RANGE_RULES[method](histogram) for name, histogram in histograms.items()} for method in methods
+    }
+
+
+def halvings(images: int, times: int = 3) -> tuple[int, ...]:
+    """Return about an eighth, a quarter and a half of `images`, in whole micro-batches, as far as there are as many."""
+    parts = (images // 2**power // MICRO_BATCH * MICRO_BATCH for power in range(times, 0, -1))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def rebatched(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the same images, MICRO_BATCH at a time; the last batch may be smaller.
+
+    Raises: CalibrationError if their shapes or types differ.
+    """
     pending: list[np.ndarray] = []
     for batch in batches:
         for image in batch:

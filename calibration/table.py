@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ran_deploy.calibration.observers import CalibrationMethod
+from ran_deploy.calibration.methods import CalibrationMethod
 from ran_deploy.counts import counted
 from ran_deploy.errors import CalibrationError
 

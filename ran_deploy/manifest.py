@@ -24,6 +24,7 @@ __all__ = [
     "FileRecord",
     "GoldenRecord",
     "Manifest",
+    "RangeChange",
     "SelfTestStatus",
     "Task",
     "manifest_from_json",
@@ -89,13 +90,35 @@ class CheckpointRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RangeChange:
+    """How far the calibrated ranges moved when the first `images_before` images grew to the first `images`.
+
+    Of each tensor |before - after| / after, 0 to 1 where ranges can only grow: `median` over all tensors, and `worst`
+    with the tensor it is of.
+    """
+
+    images_before: int
+    images: int
+    median: float
+    worst: float
+    worst_tensor: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationRecord:
-    """How activation ranges were found. `image_sha256` are digests of decoded pixels, so copies are recognised."""
+    """How activation ranges were found. `image_sha256` are digests of decoded pixels, so copies are recognised.
+
+    `stability` has an entry for each doubling of the images, the last of which ends at all of them: whether more would
+    have moved the ranges. Empty with fewer than 16 images. `chosen` says, where the method chooses among others tensor
+    by tensor, how many tensors took the range of each.
+    """
 
     method: str
     dataset: str
     images: int
     image_sha256: tuple[str, ...]
+    stability: tuple[RangeChange, ...] = ()
+    chosen: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option("--calibration-images", type=int, default=512, show_default=True, metavar="N", help="How many to use.")
 @click.option(
     "--calibration",
-    type=click.Choice(["minmax", "percentile"]),
+    type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
     default="minmax",
     show_default=True,
     help="How activation ranges are chosen.",

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from ran_deploy.bundle import sha256_of
-from ran_deploy.calibration import CalibrationMethod, CalibrationTable, collect_ranges, data_digest
+from ran_deploy.calibration import (
+    RANGE_RULES,
+    CalibrationMethod,
+    CalibrationTable,
+    RangesByImages,
+    collect_ranges,
+    data_digest,
+    halvings,
+    range_changes,
+)
 from ran_deploy.converters.graph import model_bytes
 from ran_deploy.converters.quantize import find_calibrated_tensors, insert_qdq, with_outputs
 from ran_deploy.counts import counted
@@ -20,7 +29,7 @@ from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.predictor import INPUT
 
-__all__ = ["CalibrationImages", "Quantized", "calibration_images", "quantized"]
+__all__ = ["CalibrationImages", "Quantized", "calibration_images", "measured_ranges", "quantized"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,25 +79,49 @@ def calibration_images(dataset: Dataset, count: int, recipe: Preprocessing) -> C
     )
 
 
+def measured_ranges(
+    model: ir.Model,
+    images: CalibrationImages,
+    methods: Collection[CalibrationMethod] = tuple(RANGE_RULES),
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> RangesByImages:
+    """Return the range of every tensor that some dialect quantises, by every method, from one pass over the images.
+
+    The last entry is of all images; those before, of the first eighth, quarter and half, tell whether the ranges have
+    settled. `model` is the float graph that takes uint8; it never changes.
+    """
+    names = find_calibrated_tensors(model)
+    observed = open_reference(model_bytes(with_outputs(model, names)))
+    try:
+        return collect_ranges(
+            lambda batch: _only(names, observed.infer({INPUT: batch})),
+            [images.prepared],
+            methods,
+            after=halvings(len(images.prepared)),
+            progress=progress,
+        )
+    finally:
+        observed.close()
+
+
 def quantized(
     model: ir.Model,
     images: CalibrationImages,
     method: CalibrationMethod,
     *,
+    measured: RangesByImages | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Quantized:
-    """Measure the range of every tensor that some dialect quantises and insert Q/DQ pairs by the base rule.
+    """Calibrate the float graph by `method` and insert Q/DQ pairs by the base rule.
 
+    `measured` is what `measured_ranges` gave for this model and these images: who tries several methods measures once.
     `model` is the float graph that takes uint8; it never changes.
     """
-    names = find_calibrated_tensors(model)
-    observed = open_reference(model_bytes(with_outputs(model, names)))
-    try:
-        ranges = collect_ranges(
-            lambda batch: _only(names, observed.infer({INPUT: batch})), [images.prepared], method, progress=progress
-        )
-    finally:
-        observed.close()
+    if measured is None:
+        measured = measured_ranges(model, images, [method], progress=progress)
+    by_images = {count: ranges[method] for count, ranges in measured.items()}
+    ranges = by_images[max(by_images)]
     table = CalibrationTable(
         method=method,
         ranges=ranges,
@@ -99,7 +132,11 @@ def quantized(
     artifact = model.clone()
     insert_qdq(artifact, ranges)
     record = CalibrationRecord(
-        method=method.value, dataset=images.dataset, images=len(images.prepared), image_sha256=images.digests
+        method=method.value,
+        dataset=images.dataset,
+        images=len(images.prepared),
+        image_sha256=images.digests,
+        stability=range_changes(by_images),
     )
     return Quantized(model=artifact, table=table, record=record)
 
