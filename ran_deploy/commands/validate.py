@@ -20,9 +20,12 @@ from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
 
 if TYPE_CHECKING:
-    from ran_deploy.report.schema import EmbeddingFigures, EngineReport, ValidationReport
+    from ran_deploy.report.schema import AttentionFigures, EmbeddingFigures, EngineReport, ValidationReport
     from ran_deploy.verification import LogitErrors
+    from ran_deploy.verification.attention import ModuleFidelity
     from ran_deploy.workflows.validate import ValidateConfig
+
+MOST_MODULES = 6  # of the attention, on a terminal
 
 
 @click.command(name="ran-validate")
@@ -107,7 +110,7 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
     else:
         print_report(validation.report)
     if report_path is not None:  # after what is printed: a full disk must not lose the result
-        write_report(validation.report, report_path, validation.images)
+        write_report(validation.report, report_path, validation.images, validation.attention)
         if not as_json:
             click.echo(f"report: {report_path}")
     return 0 if validation.report.passed else 1
@@ -146,6 +149,8 @@ def print_engine(engine: EngineReport) -> None:
         changed = f"{engine.changed_images:,} " + ("image changes" if engine.changed_images == 1 else "images change")
         click.echo(f"  agreement {engine.agreement:.2f} % ({changed} class)")
         click.echo(f"  logits  {distances(engine.logits)}")
+    if engine.attention is not None:
+        print_attention(engine.attention)
 
 
 def print_embedding(engine: EngineReport, figures: EmbeddingFigures) -> None:
@@ -163,6 +168,33 @@ def print_embedding(engine: EngineReport, figures: EmbeddingFigures) -> None:
         f"1 % below {cosine.percentile_1:.5f}, lowest {cosine.lowest:.5f}"
     )
     click.echo(f"  vectors {distances(figures.vectors)}")
+
+
+def print_attention(figures: AttentionFigures) -> None:
+    """Print a line for each module, of many the ones whose attention moved most."""
+    click.echo(f"  attention of {counted(figures.images, 'image')}, against the FP32 graph's")
+    modules = sorted(figures.modules, key=_mean_correlation)[:MOST_MODULES]
+    for module in figures.modules:
+        if module in modules:
+            click.echo(f"    {printable(module.name)}  {fidelity(module)}")
+    if more := len(figures.modules) - len(modules):
+        click.echo(f"    {counted(more, 'more module')} with higher correlations")
+
+
+def _mean_correlation(module: ModuleFidelity) -> float:
+    return 2.0 if module.correlation_mean is None else module.correlation_mean
+
+
+def fidelity(module: ModuleFidelity) -> str:
+    parts = ["no correlation"]
+    if module.correlation_mean is not None:
+        parts = [f"correlation {module.correlation_mean:.4f} (lowest {module.correlation_worst:.4f})"]
+    if module.flat:
+        parts.append(f"{counted(module.flat, 'mask')} of one value left out")
+    parts.append("relative L2 -" if module.relative_l2 is None else f"relative L2 {module.relative_l2:.4f}")
+    if module.moved_mean is not None:
+        parts.append(f"{module.moved_mean:.2f} % moved (most {module.moved_worst:.2f} %)")
+    return ", ".join(parts)
 
 
 def drop(engine: EngineReport) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
+from ran_deploy.report.attention import attention_figures
 from ran_deploy.report.embedding import guessed_pairs, with_vectors, without_pairs
 from ran_deploy.report.schema import (
     BundleSummary,
@@ -17,6 +18,7 @@ from ran_deploy.report.schema import (
     UnreadableImage,
     ValidationReport,
 )
+from ran_deploy.verification.attention import AttentionComparison
 from ran_deploy.verification.comparison import Accuracy, Comparison, Disagreement
 from ran_deploy.verification.embeddings import Compared, EmbeddingComparison
 from ran_deploy.verification.golden import SelfTestResult
@@ -38,6 +40,7 @@ def engine_report(
     estimate: bool = False,
     class_names: Sequence[str] | None = None,
     files: Mapping[int, str] | None = None,
+    attention: AttentionComparison | None = None,
 ) -> EngineReport:
     """Judge one engine and gather what is known of it.
 
@@ -59,6 +62,7 @@ def engine_report(
         warning=_warning(comparison),
         images_needed=verdict.images_needed if verdict else None,
         self_test=self_test,
+        attention=attention_figures(attention, files or {}) if attention else None,
     )
     if comparison is None:
         return report

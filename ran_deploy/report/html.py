@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from ran_deploy.errors import BackendUnavailableError
 from ran_deploy.manifest import Task
+from ran_deploy.report.attention import ShownAttention, attention_sections
 from ran_deploy.report.charts import drop_chart, flip_chart, import_matplotlib
 from ran_deploy.report.schema import ChangedImage, EngineReport, TurnedImage, ValidationReport
 from ran_deploy.report.thumbnails import png_data_uri
@@ -48,14 +49,26 @@ def require_html() -> None:
     import_matplotlib()
 
 
-def write_html(report: ValidationReport, path: Path, *, images: Mapping[int, np.ndarray] | None = None) -> None:
+def write_html(
+    report: ValidationReport,
+    path: Path,
+    *,
+    images: Mapping[int, np.ndarray] | None = None,
+    attention: Mapping[str, Sequence[ShownAttention]] | None = None,
+) -> None:
     """Write the page to `path`, see `render_html`. Raises: OutputError, BackendUnavailableError."""
-    write_whole(path, render_html(report, images=images).encode("utf-8"))
+    write_whole(path, render_html(report, images=images, attention=attention).encode("utf-8"))
 
 
-def render_html(report: ValidationReport, *, images: Mapping[int, np.ndarray] | None = None) -> str:
+def render_html(
+    report: ValidationReport,
+    *,
+    images: Mapping[int, np.ndarray] | None = None,
+    attention: Mapping[str, Sequence[ShownAttention]] | None = None,
+) -> str:
     """Return the page. `images` are changed images to show, uint8 RGB (H, W, 3), by their index in the data set.
 
+    `attention` are the images whose soft masks to show, by backend.
     Raises: BackendUnavailableError if jinja2 or matplotlib is missing.
     """
     pictures = {index: png_data_uri(image) for index, image in (images or {}).items()}
@@ -84,6 +97,7 @@ def render_html(report: ValidationReport, *, images: Mapping[int, np.ndarray] | 
         changes=changes,
         figures=FIGURES[report.bundle.task],
         most_flips=MOST_FLIPS,
+        attention=attention_sections(report.engines, attention or {}),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ran_deploy.manifest import Task
+from ran_deploy.verification.attention import ModuleFidelity
 from ran_deploy.verification.embeddings import CosineSummary
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.verification.metrics import LogitErrors
@@ -13,6 +14,8 @@ from ran_deploy.verification.same_different import TarAtFar
 
 __all__ = [
     "SCHEMA_VERSION",
+    "AttentionFigures",
+    "AttentionImage",
     "BundleSummary",
     "ChangedImage",
     "ClassFlip",
@@ -102,6 +105,27 @@ class EmbeddingFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttentionImage:
+    """One image whose attention moved: `index` in the data set, its file, and the correlation of its masks by module.
+
+    A correlation is None where the reference's mask is one value everywhere.
+    """
+
+    index: int
+    file: str | None
+    correlations: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionFigures:
+    """How far soft masks moved, on `images` of the data set: each module's, and the worst images first."""
+
+    images: int
+    modules: tuple[ModuleFidelity, ...]
+    moved: tuple[AttentionImage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnreadableImage:
     """One image that cannot be read, or not be prepared as the recipe says: its file, and one sentence why."""
 
@@ -142,6 +166,7 @@ class EngineReport:
     agreement: float | None = None
     logits: LogitErrors | None = None
     embedding: EmbeddingFigures | None = None
+    attention: AttentionFigures | None = None  # of bundles that put out their masks
     self_test: SelfTestResult | None = None
     changed_images: int = 0
     changed: tuple[ChangedImage, ...] = ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ran_deploy.errors import ConfigError, OutputError
+from ran_deploy.report.attention import ShownAttention
 from ran_deploy.report.html import require_html, write_html
 from ran_deploy.report.json import write_json
 from ran_deploy.report.schema import ValidationReport
@@ -32,12 +33,17 @@ def check_report_path(path: Path) -> None:
         require_html()
 
 
-def write_report(report: ValidationReport, path: Path, images: Mapping[int, np.ndarray]) -> None:
-    """Write the report as its suffix says; `images` are uint8 RGB by index in the data set, shown in HTML.
+def write_report(
+    report: ValidationReport,
+    path: Path,
+    images: Mapping[int, np.ndarray],
+    attention: Mapping[str, Sequence[ShownAttention]] | None = None,
+) -> None:
+    """Write the report as its suffix says; HTML shows `images`, uint8 RGB by index in the data set, and `attention`.
 
     Raises: OutputError, BackendUnavailableError.
     """
     if path.suffix.lower() == ".json":
         write_json(report, path)
     else:
-        write_html(report, path, images=images)
+        write_html(report, path, images=images, attention=attention)

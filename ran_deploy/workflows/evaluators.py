@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ __all__ = [
     "MODEL_FILE",
     "REFERENCE_FILE",
     "Infer",
+    "Read",
     "Replayed",
     "checkpoint_reference",
     "emulated_dialect",
@@ -38,6 +39,12 @@ REFERENCE_FILE = "reference.onnx"
 CPU_BACKENDS = ("onnxruntime", "openvino")
 
 Infer = Callable[[np.ndarray], np.ndarray]
+Read = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # from a graph's outputs by name to what is compared, (N, size)
+
+
+def logits_of(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the logits among the outputs of a graph."""
+    return outputs[OUTPUT]
 
 
 class Replayed:
@@ -95,30 +102,31 @@ def _exported_under_a_name(checkpoint: LoadedCheckpoint, manifest: Manifest) -> 
 
 
 @contextmanager
-def graph_reference(bundle: Bundle) -> Iterator[Infer]:
-    """Yield the FP32 logits of the bundle's own reference graph. Raises: ConfigError if it was left out."""
+def graph_reference(bundle: Bundle, read: Read = logits_of) -> Iterator[Infer]:
+    """Yield what computes the outputs of the bundle's own FP32 graph. Raises: ConfigError if it was left out."""
     name = REFERENCE_FILE if bundle.manifest.precision is not Precision.FP32 else MODEL_FILE
     if name not in bundle:
         raise ConfigError(f"Bundle {bundle.path} was exported without its FP32 graph; give --reference CHECKPOINT.")
-    with _closing(_fp32_runner(bundle.read(name))) as infer:
+    with _closing(_fp32_runner(bundle.read(name)), read) as infer:
         yield infer
 
 
 @contextmanager
-def emulated_dialect(bundle: Bundle, dialect: str) -> Iterator[Infer]:
-    """Yield a dialect's logits where no engine of it can run: its graph evaluated exactly as written, on the CPU.
+def emulated_dialect(bundle: Bundle, dialect: str, read: Read = logits_of) -> Iterator[Infer]:
+    """Yield what computes a dialect's outputs where no engine of it can run.
 
+    That is its graph, evaluated exactly as written on the CPU.
     Raises: BackendUnavailableError without onnxruntime; OpenVINO rewrites a graph as it pleases.
     """
     graph = bundle.read(bundle.manifest.dialects[dialect].graph)
-    with _closing(open_emulation(graph, dialect, bundle.manifest.precision)) as infer:
+    with _closing(open_emulation(graph, dialect, bundle.manifest.precision), read) as infer:
         yield infer
 
 
 @contextmanager
-def _closing(runner: Runner) -> Iterator[Infer]:
+def _closing(runner: Runner, read: Read) -> Iterator[Infer]:
     try:
-        yield lambda images: runner.infer({INPUT: images})[OUTPUT]
+        yield lambda images: read(runner.infer({INPUT: images}))
     finally:
         runner.close()
 

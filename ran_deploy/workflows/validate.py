@@ -16,10 +16,12 @@ from ran_deploy.counts import counted
 from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import Manifest, Task
+from ran_deploy.report.attention import ShownAttention
 from ran_deploy.report.schema import ValidationReport
 from ran_deploy.verification.embeddings import Compared
 from ran_deploy.workflows.engines import ALL, AUTO, expand_backends, load_engine, prove_engine, runnable_backends
 from ran_deploy.workflows.evaluators import Infer, Replayed, checkpoint_reference, emulated_dialect, graph_reference
+from ran_deploy.workflows.validation_attention import AttentionReference, open_attention, shown_attention
 from ran_deploy.workflows.validation_images import ValidationImages
 from ran_deploy.workflows.validation_report import Measured, report_on, shown_images
 from ran_deploy.workflows.validation_tasks import TASKS, ImageRequest
@@ -68,10 +70,11 @@ class ValidateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """The report, and the images it shows: uint8 RGB by index in the data set."""
+    """The report, and what it shows: images, uint8 RGB by index in the data set, and masks by backend."""
 
     report: ValidationReport
     images: Mapping[int, np.ndarray]
+    attention: Mapping[str, tuple[ShownAttention, ...]]
 
 
 class _Reference:
@@ -104,20 +107,22 @@ def validate_bundle(
     bundle.verify()  # all of it, also what this run does not use
     backends = expand_backends(bundle, config.backends, config.cache_dir)
     images = _read_images(config, bundle.manifest, report, progress) if config.data else None
-    reference = None
+    reference, attention = None, None
     with ExitStack() as stack:
         if images is not None:
             name, infer = stack.enter_context(_open_reference(config, bundle))
             report(f"reference: {name}")
             reference = _Reference(name, infer, images, bundle.manifest.task, progress)
-        measured = [_measured(bundle, backend, reference, config.cache_dir, report) for backend in backends]
+            attention = stack.enter_context(open_attention(bundle, images, report, progress))
+        measured = [_measured(bundle, backend, reference, attention, config.cache_dir, report) for backend in backends]
         if reference is not None and ALL in config.backends:
             missing = _cannot_run(bundle, config.cache_dir)
-            measured += [_estimated(bundle, backend, reference, report) for backend in missing]
+            measured += [_estimated(bundle, backend, reference, attention, report) for backend in missing]
     named = reference.name if reference else None
     return Validation(
         report=report_on(bundle, measured, images=images, reference=named, max_drop_pp=config.max_drop_pp),
         images=shown_images(images, measured),
+        attention=shown_attention(images, {m.backend: m.attention for m in measured if m.attention}) if images else {},
     )
 
 
@@ -148,7 +153,12 @@ def _open_reference(config: ValidateConfig, bundle: Bundle) -> Iterator[tuple[st
 
 
 def _measured(
-    bundle: Bundle, backend: str, reference: _Reference | None, cache_dir: Path | None, report: Report
+    bundle: Bundle,
+    backend: str,
+    reference: _Reference | None,
+    attention: AttentionReference | None,
+    cache_dir: Path | None,
+    report: Report,
 ) -> Measured:
     """Run an engine: the golden inputs and, with a reference, its images."""
     report(f"{backend}: golden self-test" + (f", then {counted(len(reference.images), 'image')}" if reference else ""))
@@ -158,14 +168,20 @@ def _measured(
             backend=backend,
             self_test=loaded.self_test or prove_engine(bundle, backend, predictor),
             comparison=reference.compare(predictor.infer_batch) if reference else None,
+            attention=attention.compare_engine(predictor) if attention else None,
         )
 
 
-def _estimated(bundle: Bundle, backend: str, reference: _Reference, report: Report) -> Measured:
+def _estimated(
+    bundle: Bundle, backend: str, reference: _Reference, attention: AttentionReference | None, report: Report
+) -> Measured:
     """Evaluate the graph of a backend that cannot run here."""
+    dialect = BACKENDS[backend]
     report(f"{backend}: cannot run here, its graph is emulated on {counted(len(reference.images), 'image')}")
-    with emulated_dialect(bundle, BACKENDS[backend]) as infer:
-        return Measured(backend=backend, self_test=None, comparison=reference.compare(infer))
+    with emulated_dialect(bundle, dialect) as infer:
+        comparison = reference.compare(infer)
+    masks = attention.compare_emulated(bundle, dialect) if attention else None
+    return Measured(backend=backend, self_test=None, comparison=comparison, attention=masks)
 
 
 def _cannot_run(bundle: Bundle, cache_dir: Path | None) -> list[str]:

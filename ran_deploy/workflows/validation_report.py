@@ -17,6 +17,7 @@ from ran_deploy.preprocessing import describe
 from ran_deploy.report.building import engine_report, validation_report
 from ran_deploy.report.schema import BundleSummary, EngineReport, Provenance, ValidationReport
 from ran_deploy.runtime.backends import fingerprint
+from ran_deploy.verification.attention import AttentionComparison
 from ran_deploy.verification.embeddings import Compared
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.validation_images import ValidationImages
@@ -34,6 +35,7 @@ class Measured:
     backend: str
     self_test: SelfTestResult | None
     comparison: Compared | None
+    attention: AttentionComparison | None = None
 
 
 def report_on(
@@ -85,12 +87,17 @@ def _engine(
         device=fingerprint(found.backend) if ran_here else {},
         estimate=not ran_here,
         class_names=manifest.labels,
-        files={index: images.dataset.origin(index) for index in _shown(found)} if images else {},
+        files={index: images.dataset.origin(index) for index in _named(found)} if images else {},
+        attention=found.attention,
     )
 
 
 def _shown(found: Measured) -> tuple[int, ...]:
     return found.comparison.worst if found.comparison else ()
+
+
+def _named(found: Measured) -> tuple[int, ...]:
+    return _shown(found) + (tuple(image.index for image in found.attention.moved) if found.attention else ())
 
 
 def _provenance(manifest: Manifest, images: ValidationImages | None, reference: str | None) -> Provenance:

@@ -76,3 +76,60 @@ def test_a_bundle_without_attention_is_refused_before_anything_is_written(call, 
 def test_a_folder_that_cannot_be_written_is_refused(call, attentive, folder):
     options = ["--cache-dir", attentive.cache, "--attention", folder / "1.png" / "below"]
     call("ran-infer", attentive.bundle, folder, *options).assert_refused("Cannot make the folder")
+
+
+@pytest.fixture(scope="module")
+def few(demo, tmp_path_factory):
+    """The first 40 test images, as a data set of their own."""
+    with np.load(demo.test) as content:
+        path = tmp_path_factory.mktemp("few") / "few.npz"
+        np.savez(path, images=content["images"][:40], labels=content["labels"][:40])
+    return path
+
+
+@pytest.fixture(scope="module")
+def masks(attentive, few) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The masks of the 40 images: the FP32 graph's by ONNX Runtime itself, the engine's by the Python interface."""
+    ort = pytest.importorskip("onnxruntime")
+    bundle = open_bundle(attentive.bundle)
+    with np.load(few) as content, ran_deploy.load(attentive.bundle, cache_dir=attentive.cache) as predictor:
+        images = [np.repeat(image[:, :, None], 3, axis=2) for image in content["images"]]
+        prepared = np.stack([predictor.prepare(image) for image in images])
+        engine = predictor.attention(images)
+    session = ort.InferenceSession(bundle.read("reference.onnx"), providers=["CPUExecutionProvider"])
+    reference = session.run([f"attention/{name}" for name in MODULES], {"image": prepared})
+    return dict(zip(MODULES, reference, strict=True)), engine
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_validation_tells_how_far_each_modules_masks_moved(reference, call, demo, attentive, few, masks):
+    options = ["--reference", demo.checkpoint] if reference else []
+    options += ["--data", few, "--cache-dir", attentive.cache, "--json"]
+    outcome = call("ran-validate", attentive.bundle, *options)
+    figures = json.loads(outcome.out)["engines"][0]["attention"]
+    assert figures["images"] == 40
+    for module in figures["modules"]:
+        before, after = (found[module["name"]].reshape(40, -1).astype(float) for found in masks)
+        correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(before, after, strict=True)]
+        assert module["correlation_mean"] == pytest.approx(np.mean(correlations), abs=1e-4)
+        assert module["correlation_worst"] == pytest.approx(np.min(correlations), abs=1e-3)
+        assert module["relative_l2"] == pytest.approx(np.linalg.norm(after - before) / np.linalg.norm(before), rel=1e-2)
+        assert 0.9 < module["correlation_mean"] < 1
+
+
+def test_the_table_and_the_page_show_the_attention(call, attentive, few, tmp_path):
+    options = ["--data", few, "--cache-dir", attentive.cache, "--report", tmp_path / "x.html"]
+    outcome = call("ran-validate", attentive.bundle, *options)
+    lines = outcome.out.splitlines()
+    start = lines.index("  attention of 40 images, against the FP32 graph's")
+    assert [line.split()[0] for line in lines[start + 1 : start + 4]] == MODULES
+    assert "correlation 0.9" in lines[start + 1]
+    assert (tmp_path / "x.html").read_text().count('alt="Mask of stage2.module1, FP32"') == 4
+
+
+def test_masks_are_compared_on_some_of_many_images(call, attentive, few, monkeypatch):
+    monkeypatch.setattr("ran_deploy.workflows.validation_attention.ATTENTION_IMAGES", 7)
+    options = ["--data", few, "--cache-dir", attentive.cache, "--json"]
+    report = json.loads(call("ran-validate", attentive.bundle, *options).out)
+    assert report["images"] == 40
+    assert report["engines"][0]["attention"]["images"] == 7
