@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from ran_deploy.errors import BundleError, ConfigError
 from ran_deploy.manifest import (
     BatchProfile,
+    BudgetLook,
+    BudgetRecord,
     CheckpointRecord,
     GoldenRecord,
     Manifest,
+    RegionRecord,
     Task,
     manifest_from_json,
     manifest_to_json,
@@ -76,3 +80,31 @@ def test_a_value_that_cannot_be_is_one_line_with_the_bundles_name(part, value, w
 
 def test_what_is_written_is_read_back(document):
     assert json.loads(manifest_to_json(manifest_from_json(json.dumps(document).encode(), "x"))) == document
+
+
+def test_the_search_for_what_stays_in_float_is_read_back(document):
+    look = BudgetLook(
+        kept_regions=1,
+        float_multiply_adds=0.06,
+        dialect="openvino",
+        images=500,
+        drop_pp=0.1,
+        bound_pp=0.45,
+        confidence=0.9875,
+        passed=True,
+    )
+    budget = BudgetRecord(
+        max_drop_pp=0.5,
+        measure="Top-1",
+        dataset="val",
+        image_sha256=("0f",),
+        method_errors={"minmax": 0.3},
+        regions=(RegionRecord(name="stem", multiply_adds=0.06, output_error=0.3, kept_in_float=True),),
+        looks=(look,),
+        drops=(look,),
+        float_multiply_adds=0.06,
+    )
+    manifest = manifest_from_json(json.dumps(document).encode(), "x")
+    assert manifest.budget is None
+    document["budget"] = json.loads(manifest_to_json(replace(manifest, budget=budget)))["budget"]
+    assert manifest_from_json(json.dumps(document).encode(), "x").budget == budget
