@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from ran_deploy.verification.binomial import lower_tail
 
 __all__ = ["near_chance"]
 
@@ -22,19 +22,4 @@ def near_chance(correct: int, images: int, most_frequent: int) -> bool:
     chance = most_frequent / (images + 1)  # one label alone shows nothing of the others: as if one more had another
     if correct >= images * min(TIMES_CHANCE * chance, chance + TOWARDS_PERFECT * (1 - chance)):
         return False
-    return _lower_tail(correct, images, (1 + chance) / 2) < UNLIKELY
-
-
-def _lower_tail(most: int, trials: int, probability: float) -> float:
-    """Return the probability of at most `most` successes; logarithms, as single terms leave the range of floats."""
-    log_hit, log_miss = math.log(probability), math.log1p(-probability)
-    return sum(
-        math.exp(
-            math.lgamma(trials + 1)
-            - math.lgamma(k + 1)
-            - math.lgamma(trials - k + 1)
-            + k * log_hit
-            + (trials - k) * log_miss
-        )
-        for k in range(most + 1)
-    )
+    return lower_tail(correct, images, (1 + chance) / 2) < UNLIKELY

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
+from ran_deploy.verification.bisection import fewest, root
 
-__all__ = ["PairedOutcome", "Verdict", "images_needed", "judge", "mcnemar_p", "tango_interval"]
-
-MOST_IMAGES = 10**9  # more is never gathered: the answer is then "no number of images"
+__all__ = ["PairedOutcome", "Verdict", "images_needed", "judge", "mcnemar_p", "rounded_up", "tango_interval"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     else:
         reason = (
             f"it is within the budget of {max_drop_pp:g} but {counted(outcome.images, outcome.unit)} cannot prove it; "
-            f"about {_rounded_up(needed):,} would, if it stays the same"
+            f"about {rounded_up(needed):,} would, if it stays the same"
         )
     return Verdict(passed=False, max_drop_pp=max_drop_pp, images_needed=needed, text=f"{measured}: {reason}.")
 
@@ -89,7 +87,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
 def images_needed(outcome: PairedOutcome, max_drop_pp: float) -> int | None:
     """Return how many images would bring the upper bound within the budget if the shares lost and gained stay.
 
-    None where the drop itself is not below the budget, or where it would take more than MOST_IMAGES.
+    None where the drop itself is not below the budget, or where it would take more than bisection.MOST.
     """
     lost, gained = outcome.lost / outcome.images, outcome.gained / outcome.images
 
@@ -98,16 +96,7 @@ def images_needed(outcome: PairedOutcome, max_drop_pp: float) -> int | None:
 
     if outcome.drop_pp >= max_drop_pp:
         return None
-    enough = outcome.images
-    while not resolves(enough):
-        enough *= 2
-        if enough > MOST_IMAGES:
-            return None
-    few = 0
-    while enough - few > 1:
-        middle = (few + enough) // 2
-        few, enough = (few, middle) if resolves(middle) else (middle, enough)
-    return enough
+    return fewest(resolves, outcome.images)
 
 
 def tango_interval(lost: float, gained: float, images: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -123,7 +112,7 @@ def tango_interval(lost: float, gained: float, images: int, confidence: float = 
     def score(difference: float) -> float:
         return _tango_score(lost, gained, images, difference)
 
-    return _root(lambda d: score(d) - z, -1.0, estimate), _root(lambda d: score(d) + z, estimate, 1.0)
+    return root(lambda d: score(d) - z, -1.0, estimate), root(lambda d: score(d) + z, estimate, 1.0)
 
 
 def _tango_score(lost: float, gained: float, images: int, difference: float) -> float:
@@ -139,18 +128,6 @@ def _tango_score(lost: float, gained: float, images: int, difference: float) -> 
     if variance <= 0:
         return math.copysign(math.inf, distance) if distance else 0.0
     return distance / math.sqrt(variance)
-
-
-def _root(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a falling function crosses zero in [low, high], by bisection; the nearer end if it does not."""
-    if falling(low) <= 0:
-        return low
-    if falling(high) >= 0:
-        return high
-    for _ in range(60):  # 2 / 2**60 is below the spacing of float64 around any bound of use
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return (low + high) / 2
 
 
 def mcnemar_p(lost: int, gained: int) -> float:
@@ -171,7 +148,7 @@ def mcnemar_p(lost: int, gained: int) -> float:
     return min(1.0, 2 * total)
 
 
-def _rounded_up(number: int) -> int:
+def rounded_up(number: int) -> int:
     """Return `number` rounded up to two significant digits: an estimate has no more."""
     unit = 10 ** max(len(str(number)) - 2, 0)
     return -(-number // unit) * unit
