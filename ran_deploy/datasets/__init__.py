@@ -3,7 +3,7 @@
 from ran_deploy.datasets.dataset import Dataset, Split, unreadable
 from ran_deploy.datasets.digests import image_digest, refuse_overlap
 from ran_deploy.datasets.matching import match_labels
-from ran_deploy.datasets.opening import open_dataset
+from ran_deploy.datasets.opening import open_dataset, open_images
 from ran_deploy.datasets.selection import select_indices
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "image_digest",
     "match_labels",
     "open_dataset",
+    "open_images",
     "refuse_overlap",
     "select_indices",
     "unreadable",

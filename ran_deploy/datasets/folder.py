@@ -13,7 +13,7 @@ from ran_deploy.errors import DatasetError
 from ran_deploy.images import is_image_path, read_image
 from ran_deploy.preprocessing import Preprocessing
 
-__all__ = ["FolderDataset", "find_folder"]
+__all__ = ["FolderDataset", "find_folder", "find_images"]
 
 # The first that exists is taken: with val/ and test/ both there, test/ stays untouched.
 SPLIT_FOLDERS = {Split.TRAIN: ("train", "training"), Split.TEST: ("val", "valid", "validation", "test")}
@@ -66,6 +66,21 @@ def find_folder(path: Path, split: Split) -> FolderDataset | None:
     if dataset is None:
         raise DatasetError(f"{root} holds no images (.jpg, .png and others were looked for).")
     return dataset
+
+
+def find_images(path: Path, split: Split) -> FolderDataset | None:
+    """Return all images below `path` in folders of any depth, without labels; None if there are none.
+
+    With sub-folders for splits, only those of `split`, which raises as `find_folder` does where it is missing.
+    """
+    if not path.is_dir():
+        return None
+    if splits := _split_folders(path):
+        if split not in splits:
+            return find_folder(path, split)
+        path = splits[split]
+    files = tuple(_images_below(path))
+    return FolderDataset(name=path.name, root=path, files=files, labels=None, classes=None) if files else None
 
 
 def _split_folders(path: Path) -> dict[Split, Path]:

@@ -15,7 +15,9 @@ from ran_deploy.verification.chance import near_chance
 from ran_deploy.verification.metrics import ErrorSums, LogitErrors, agreeing, error_sums, logit_errors, top_k_correct
 from ran_deploy.verification.statistics import PairedOutcome
 
-__all__ = ["Accuracy", "ClassCount", "Comparison", "Disagreement", "Infer", "Tally", "compare", "compare_by"]
+__all__ = ["Accuracy", "ClassCount", "ClassTally", "Comparison", "Disagreement", "Infer", "Tally", "compare", "compare_by"]
+
+WORST = 24  # disagreements that are told of one by one
 
 Infer = Callable[[np.ndarray], np.ndarray]
 Result = TypeVar("Result", covariant=True)
@@ -117,7 +119,7 @@ def compare(
     engine: Infer,
     batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
     *,
-    worst: int = 24,
+    worst: int = WORST,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
     """Run both on every batch of images (N, H, W, 3) and compare their logits (N, classes).
@@ -127,7 +129,7 @@ def compare(
     Raises: DatasetError for no images, labels on some batches only, or a label that is no class of the network;
     CheckpointError and SelfTestError for logits of the reference and the engine that are not finite.
     """
-    return compare_by(_Tally(worst), reference, engine, batches, progress)
+    return compare_by(ClassTally(worst), reference, engine, batches, progress)
 
 
 def compare_by(
@@ -166,10 +168,10 @@ def _check_outputs(expected: np.ndarray, found: np.ndarray, images: int, start: 
             )
 
 
-class _Tally:
-    """What is remembered from batch to batch."""
+class ClassTally:
+    """What is remembered of classes from batch to batch: see `compare`."""
 
-    def __init__(self, worst: int) -> None:
+    def __init__(self, worst: int = WORST) -> None:
         self.images = 0
         self.worst = worst
         self.labelled: bool | None = None

@@ -14,7 +14,7 @@ from ran_deploy.errors import DatasetError, InputError
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.report.schema import UnreadableImage
 
-__all__ = ["ValidationImages", "read_images"]
+__all__ = ["BATCH", "ReadImage", "ValidationImages", "read_images", "try_image"]
 
 BATCH = 32  # images in memory at a time; engines split it as their profile demands
 
@@ -79,7 +79,7 @@ def read_images(
     found: dict[int, str] = {}
     unreadable: list[UnreadableImage] = []
     with ThreadPoolExecutor() as pool:
-        for done, tried in enumerate(pool.map(lambda index: _tried(dataset, index, recipe), indices), 1):
+        for done, tried in enumerate(pool.map(lambda index: _digest(dataset, index, recipe), indices), 1):
             progress(done, len(indices))
             if isinstance(tried, UnreadableImage):
                 unreadable.append(tried)
@@ -94,12 +94,25 @@ def read_images(
     return ValidationImages(dataset=dataset, recipe=recipe, indices=tuple(found), unreadable=tuple(unreadable))
 
 
-def _tried(dataset: Dataset, index: int, recipe: Preprocessing) -> str | UnreadableImage:
-    """Return the digest of an image that can be read and prepared; of any other, why not."""
+@dataclass(frozen=True)
+class ReadImage:
+    """An image as prepared for the engine, uint8 (H, W, 3), and the digest of what it was before."""
+
+    prepared: np.ndarray
+    digest: str
+
+
+def try_image(dataset: Dataset, index: int, recipe: Preprocessing) -> ReadImage | UnreadableImage:
+    """Return an image that can be read and prepared; of any other, why not."""
     try:
         image = dataset.image(index)
-        prepare(image, recipe)
+        return ReadImage(prepare(image, recipe), image_digest(image))
     except InputError as exc:
         origin, reason = unreadable(dataset, index, exc)
         return UnreadableImage(file=origin, reason=reason)
-    return image_digest(image)
+
+
+def _digest(dataset: Dataset, index: int, recipe: Preprocessing) -> str | UnreadableImage:
+    """Return the digest of an image, without its pixels: those of a whole data set may be waiting here."""
+    tried = try_image(dataset, index, recipe)
+    return tried if isinstance(tried, UnreadableImage) else tried.digest
