@@ -24,9 +24,10 @@ class Counter:
         self._due = 0.0
         self._dirty = False
 
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Show how many images are done."""
-        self._show(counted(done, "image") if total is None else f"{done:,} of {counted(total, 'image')}")
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Show how many images are done, and a few words on them."""
+        shown = counted(done, "image") if total is None else f"{done:,} of {counted(total, 'image')}"
+        self._show(f"{shown}: {note}" if note else shown)
 
     def share(self, done: float) -> None:
         """Show which share, 0..1, of something is done."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ran_deploy.commands.certificate_lines import print_certificate
 from ran_deploy.commands.common import (
     backend_option,
     cache_dir_option,
@@ -31,6 +32,11 @@ MOST_MODULES = 6  # of the attention, on a terminal
 @click.command(name="ran-validate")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled images: folder by class, CIFAR, IDX or .npz.")
+@click.option(
+    "--unlabelled",
+    type=click.Path(path_type=Path),
+    help="Images without labels: how often classes change bounds the drop in accuracy.",
+)
 @click.option("--reference", type=click.Path(path_type=Path), help="Checkpoint.  [default: the bundle's FP32 graph]")
 @click.option("--architecture", metavar="NAME", help="What --reference is, where its keys cannot tell.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Builds the network of --reference; is executed.")
@@ -49,7 +55,8 @@ MOST_MODULES = 6  # of the attention, on a terminal
 @click.option(
     "--max-drop", type=float, metavar="PP", help="Fail unless accuracy provably drops by at most PP percentage points."
 )
-@click.option("--limit", type=int, metavar="N", help="Use N images only, balanced over classes.")
+@click.option("--limit", type=int, metavar="N", help="Use N images only, balanced over the classes of --data.")
+@click.option("--seed", type=int, metavar="N", help="Gives the random order of --unlabelled images.  [default: 0]")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report to FILE.html or FILE.json.")
 @cache_dir_option()
 @require_signature_option()
@@ -58,6 +65,7 @@ MOST_MODULES = 6  # of the attention, on a terminal
 def validate(
     bundle: Path,
     data: Path | None,
+    unlabelled: Path | None,
     reference: Path | None,
     architecture: str | None,
     model: str | None,
@@ -65,6 +73,7 @@ def validate(
     backend: tuple[str, ...],
     max_drop: float | None,
     limit: int | None,
+    seed: int | None,
     report: Path | None,
     cache_dir: Path | None,
     require_signature: Path | None,
@@ -73,14 +82,16 @@ def validate(
     """Check the engines of BUNDLE.
 
     Without --data the engine runs the golden inputs and must reproduce the outputs recorded at export. With --data it
-    is also compared with the reference, image by image; an image that cannot be read is named and left out. Exit status
-    1: an engine failed, or --max-drop is not proven.
+    is also compared with the reference, image by image; an image that cannot be read is named and left out. With
+    --unlabelled it is compared on images in random order, only on as many as prove --max-drop where that is given. Exit
+    status 1: an engine failed, or --max-drop is not proven.
     """
     from ran_deploy.workflows.validate import ValidateConfig
 
     config = ValidateConfig(
         bundle=bundle,
         data=data,
+        unlabelled=unlabelled,
         reference=reference,
         architecture=architecture,
         model=model,
@@ -88,6 +99,7 @@ def validate(
         backends=backend,
         max_drop_pp=max_drop,
         limit=limit,
+        seed=seed,
         cache_dir=cache_dir,
         require_signature=require_signature,
     )
@@ -120,6 +132,7 @@ def print_report(report: ValidationReport) -> None:
     """Print a paragraph for each engine, then what could not be read, warnings and verdict last."""
     for engine in report.engines:
         print_engine(engine)
+    print_certificate(report)
     for image in report.unreadable_images:
         click.echo(f"cannot be read: {printable(f'{image.file}: {image.reason}')}")
     if more := report.unreadable - len(report.unreadable_images):

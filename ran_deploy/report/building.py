@@ -19,6 +19,7 @@ from ran_deploy.report.schema import (
     ValidationReport,
 )
 from ran_deploy.verification.attention import AttentionComparison
+from ran_deploy.verification.certificate import Certificate
 from ran_deploy.verification.comparison import Accuracy, Comparison, Disagreement
 from ran_deploy.verification.embeddings import Compared, EmbeddingComparison
 from ran_deploy.verification.golden import SelfTestResult
@@ -41,15 +42,16 @@ def engine_report(
     class_names: Sequence[str] | None = None,
     files: Mapping[int, str] | None = None,
     attention: AttentionComparison | None = None,
+    certificate: Certificate | None = None,
 ) -> EngineReport:
-    """Judge one engine and gather what is known of it.
+    """Judge one engine and gather what is known of it; a `certificate` takes the place of labels.
 
     `class_names` name the classes where they are known, `files` the images by index.
     Raises: ConfigError for a budget without labels to check it, or if there is nothing to report.
     """
     if comparison is None and self_test is None:
         raise ConfigError(f"Nothing was measured of {backend}: give validation data, or a bundle with golden inputs.")
-    verdict = _verdict(comparison, max_drop_pp)
+    verdict = _certified(certificate) if certificate else _verdict(comparison, max_drop_pp)
     proven = self_test is None or self_test.passed
     report = EngineReport(
         backend=backend,
@@ -63,6 +65,7 @@ def engine_report(
         images_needed=verdict.images_needed if verdict else None,
         self_test=self_test,
         attention=attention_figures(attention, files or {}) if attention else None,
+        certificate=certificate,
     )
     if comparison is None:
         return report
@@ -81,6 +84,7 @@ def validation_report(
     max_drop_pp: float | None,
     created: str,
     unreadable: Sequence[UnreadableImage] = (),
+    warnings: Sequence[str] = (),
 ) -> ValidationReport:
     """Join the engines' reports, in their order.
 
@@ -107,7 +111,7 @@ def validation_report(
         precision=first.precision,
         estimate=first.estimate,
         verdict=_joint_verdict(decisive, len(engines), len(unreadable)),
-        warnings=tuple(dict.fromkeys(engine.warning for engine in engines if engine.warning)),
+        warnings=(*warnings, *dict.fromkeys(engine.warning for engine in engines if engine.warning)),
         max_drop_pp=max_drop_pp,
         bundle=bundle,
         engines=tuple(engines),
@@ -126,6 +130,14 @@ def _joint_verdict(decisive: EngineReport, engines: int, unreadable: int) -> str
 
 def _lower_first(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
+
+
+def _certified(certificate: Certificate) -> Verdict:
+    return Verdict(
+        passed=certificate.proven is not False,
+        images_needed=certificate.images_needed,
+        text=certificate.text,
+    )
 
 
 def _verdict(comparison: Compared | None, max_drop_pp: float | None) -> Verdict | None:

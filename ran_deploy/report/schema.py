@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ran_deploy.manifest import Task
 from ran_deploy.verification.attention import ModuleFidelity
+from ran_deploy.verification.certificate import Certificate
 from ran_deploy.verification.embeddings import CosineSummary
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.verification.metrics import LogitErrors
@@ -141,7 +142,7 @@ class EngineReport:
     `device` is what it ran on and with, by readable name (version, platform, GPU, ...): empty for an estimate.
     `changed` are the `changed_images` that are furthest from the reference, at most a few; `flips` come most frequent
     first. `passed` is the verdict's where there is a budget, else the self-test's. `warning` says why the figures may
-    mean nothing.
+    mean nothing. `certificate` is what images without labels prove.
     """
 
     backend: str
@@ -168,6 +169,7 @@ class EngineReport:
     embedding: EmbeddingFigures | None = None
     attention: AttentionFigures | None = None  # of bundles that put out their masks
     self_test: SelfTestResult | None = None
+    certificate: Certificate | None = None
     changed_images: int = 0
     changed: tuple[ChangedImage, ...] = ()
     flips: tuple[ClassFlip, ...] = ()

@@ -23,7 +23,7 @@ from ran_deploy.verification.sequential import (
 )
 from ran_deploy.verification.statistics import rounded_up
 
-__all__ = ["Certificate", "certify", "is_decided"]
+__all__ = ["Certificate", "bound_so_far", "certify", "is_decided"]
 
 ASSUMPTIONS = (
     "The images are an independent random sample of those the engine will meet: no neighbouring frames of one scene, "
@@ -56,11 +56,24 @@ class Certificate:
     text: str
     assumptions: tuple[str, ...] = ASSUMPTIONS
 
+    @property
+    def at_most(self) -> str:
+        """The bound as it is written: rounded up, but not beyond a budget that is proven."""
+        bound = _rounded(self.bound_percent, math.ceil)
+        if self.proven and self.max_drop_pp is not None and float(bound) > self.max_drop_pp:
+            return f"{self.max_drop_pp:g}"
+        return bound
+
 
 def is_decided(changed: int, images: int, max_drop_pp: float) -> bool:
     """Say whether more images are of no use: the budget is proven, or more than it is shown to change."""
     rate = max_drop_pp / 100
     return ruled_out_above(changed, images, rate) or ruled_out_below(changed, images, rate)
+
+
+def bound_so_far(changed: int, images: int) -> str:
+    """Return what is shown after so many images, however often one looks."""
+    return f"{changed:,} changed, at most {_rounded(100 * anytime_upper(changed, images), math.ceil)} %"
 
 
 def certify(changed: int, images: int, *, available: int, seed: int, max_drop_pp: float | None) -> Certificate:
@@ -91,9 +104,7 @@ def certify(changed: int, images: int, *, available: int, seed: int, max_drop_pp
 
 def _text(certificate: Certificate) -> str:
     images, budget = certificate.images, certificate.max_drop_pp
-    bound = _rounded(certificate.bound_percent, math.ceil)
-    if certificate.proven and budget is not None and float(bound) > budget:
-        bound = f"{budget:g}"
+    bound = certificate.at_most
     every = "all " if images == certificate.available and images > 1 else ""
     found = (
         f"After {every}{counted(images, 'image')} (order by seed {certificate.seed}) {certificate.changed:,} "
@@ -111,7 +122,8 @@ def _why_not(certificate: Certificate, max_drop_pp: float) -> str:
     share = 100 * certificate.changed / certificate.images
     if certificate.images_needed is not None:
         more = rounded_up(certificate.images_needed - certificate.images)
-        return f"about {more:,} more images would do, if the share that changes stays {share:.2g} %."
+        condition = f"the share that changes stays {share:.2g} %" if certificate.changed else "still none changes class"
+        return f"about {more:,} more images would do, if {condition}."
     # Images lost and gained cancel in the drop, but without labels nothing tells one from the other.
     labels = "Labelled images may still show that it holds (--data)."
     if certificate.at_least_percent >= max_drop_pp:

@@ -15,7 +15,17 @@ from ran_deploy.verification.chance import near_chance
 from ran_deploy.verification.metrics import ErrorSums, LogitErrors, agreeing, error_sums, logit_errors, top_k_correct
 from ran_deploy.verification.statistics import PairedOutcome
 
-__all__ = ["Accuracy", "ClassCount", "ClassTally", "Comparison", "Disagreement", "Infer", "Tally", "compare", "compare_by"]
+__all__ = [
+    "Accuracy",
+    "ClassCount",
+    "ClassTally",
+    "Comparison",
+    "Disagreement",
+    "Infer",
+    "Tally",
+    "compare",
+    "compare_by",
+]
 
 WORST = 24  # disagreements that are told of one by one
 

@@ -51,7 +51,6 @@ class Verdict:
     """
 
     passed: bool
-    max_drop_pp: float
     images_needed: int | None
     text: str
 
@@ -68,7 +67,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     measured = f"{outcome.measure} drop is {outcome.drop_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
     if high <= max_drop_pp:
         text = f"{measured}: the upper bound is within the budget of {max_drop_pp:g}."
-        return Verdict(passed=True, max_drop_pp=max_drop_pp, images_needed=None, text=text)
+        return Verdict(passed=True, images_needed=None, text=text)
     needed = images_needed(outcome, max_drop_pp)
     if low > max_drop_pp:
         reason = f"even the lower bound is beyond the budget of {max_drop_pp:g}"
@@ -81,7 +80,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
             f"it is within the budget of {max_drop_pp:g} but {counted(outcome.images, outcome.unit)} cannot prove it; "
             f"about {rounded_up(needed):,} would, if it stays the same"
         )
-    return Verdict(passed=False, max_drop_pp=max_drop_pp, images_needed=needed, text=f"{measured}: {reason}.")
+    return Verdict(passed=False, images_needed=needed, text=f"{measured}: {reason}.")
 
 
 def images_needed(outcome: PairedOutcome, max_drop_pp: float) -> int | None:

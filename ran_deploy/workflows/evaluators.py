@@ -32,6 +32,7 @@ __all__ = [
     "checkpoint_reference",
     "emulated_dialect",
     "graph_reference",
+    "open_reference",
 ]
 
 MODEL_FILE = "model.onnx"
@@ -109,6 +110,21 @@ def graph_reference(bundle: Bundle, read: Read = logits_of) -> Iterator[Infer]:
         raise ConfigError(f"Bundle {bundle.path} was exported without its FP32 graph; give --reference CHECKPOINT.")
     with _closing(_fp32_runner(bundle.read(name)), read) as infer:
         yield infer
+
+
+@contextmanager
+def open_reference(
+    bundle: Bundle, checkpoint: Path | None, model: str | None, architecture: str | None
+) -> Iterator[tuple[str, Infer]]:
+    """Yield the reference's name, and what computes its logits: a checkpoint in PyTorch, else the bundle's own graph.
+
+    Raises: as `checkpoint_reference` and `graph_reference`.
+    """
+    if checkpoint is not None:
+        yield f"{checkpoint} in PyTorch", checkpoint_reference(checkpoint, model, bundle.manifest, architecture)
+    else:
+        with graph_reference(bundle) as infer:
+            yield "the bundle's FP32 graph", infer
 
 
 @contextmanager

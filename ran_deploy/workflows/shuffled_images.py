@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ran_deploy.datasets import Dataset, refuse_overlap
-from ran_deploy.errors import ConfigError, DatasetError
+from ran_deploy.errors import DatasetError
 from ran_deploy.preprocessing import Preprocessing
 from ran_deploy.report.schema import UnreadableImage
 from ran_deploy.workflows.validation_images import BATCH, ReadImage, ValidationImages, try_image
@@ -31,8 +31,6 @@ class ShuffledImages:
         limit: int | None = None,
         calibrated: Collection[str] = (),
     ) -> None:
-        if seed < 0:
-            raise ConfigError(f"--seed is {seed}; expected 0 or more.")
         self.copies = 0
         self._dataset = dataset
         self._recipe = recipe
@@ -60,7 +58,7 @@ class ShuffledImages:
             unreadable=tuple(self._unreadable),
         )
 
-    def batches(self) -> Iterator[np.ndarray]:
+    def batches(self) -> Generator[np.ndarray, None, None]:
         """Yield prepared images, uint8 (N, H, W, 3): those taken before in the same batches, then new ones.
 
         Raises: DatasetError for an image that was calibrated with, or if none can be read.

@@ -18,6 +18,7 @@ from ran_deploy.report.building import engine_report, validation_report
 from ran_deploy.report.schema import BundleSummary, EngineReport, Provenance, ValidationReport
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.verification.attention import AttentionComparison
+from ran_deploy.verification.certificate import Certificate
 from ran_deploy.verification.embeddings import Compared
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.validation_images import ValidationImages
@@ -36,6 +37,7 @@ class Measured:
     self_test: SelfTestResult | None
     comparison: Compared | None
     attention: AttentionComparison | None = None
+    certificate: Certificate | None = None  # of images without labels
 
 
 def report_on(
@@ -45,8 +47,12 @@ def report_on(
     images: ValidationImages | None,
     reference: str | None,
     max_drop_pp: float | None,
+    warnings: Sequence[str] = (),
 ) -> ValidationReport:
-    """Judge each backend and join them; `reference` is the name of what they were compared with on `images`."""
+    """Judge each backend and join them; `reference` is the name of what they were compared with on `images`.
+
+    `warnings` are about the images; what is to be said of an engine is found here.
+    """
     manifest = bundle.manifest
     return validation_report(
         [_engine(manifest, found, images, max_drop_pp) for found in measured],
@@ -60,6 +66,7 @@ def report_on(
         provenance=_provenance(manifest, images, reference),
         max_drop_pp=max_drop_pp,
         unreadable=images.unreadable if images else (),
+        warnings=warnings,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
 
@@ -82,6 +89,7 @@ def _engine(
         backend=found.backend,
         precision=manifest.precision.value,
         comparison=found.comparison,
+        certificate=found.certificate,
         self_test=found.self_test,
         max_drop_pp=max_drop_pp,
         device=fingerprint(found.backend) if ran_here else {},

@@ -190,6 +190,7 @@ def test_options_of_the_other_task_are_refused(call, demo, faces, tmp_path):
     (tmp_path / "pairs.txt").touch()
     pairs = ["--data", demo.test, "--pairs", tmp_path / "pairs.txt"]
     call("ran-validate", demo.bundle, *pairs, "--cache-dir", demo.cache).assert_refused("--pairs", "classifier")
+    validate(call, faces, "--unlabelled", demo.images).assert_refused("--unlabelled", "embedding", "--pairs")
 
 
 def validate(call, faces, *arguments):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ran_deploy.datasets import Split, open_dataset
+from ran_deploy.datasets import Split, open_dataset, open_images
 from ran_deploy.errors import DatasetError, InputError
 
 
@@ -126,3 +126,24 @@ def test_what_is_called_an_image_but_is_none_is_an_error_of_that_image_alone(tmp
     (tmp_path / "b.png").mkdir() if kind == "folder" else (tmp_path / "b.png").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"b\.png: cannot be read"):
         open_dataset(tmp_path, Split.TEST).image(1)
+
+
+def test_without_labels_all_images_below_a_folder_count(tmp_path):
+    for name in ("1.png", "cat/2.png", "cat/deep/3.png", ".hidden/4.png"):
+        write_image(tmp_path / name)
+    dataset = open_images(tmp_path)
+    assert sorted(dataset.origin(index) for index in range(len(dataset))) == ["1.png", "cat/2.png", "cat/deep/3.png"]
+    assert {dataset.label(index) for index in range(3)} == {None}
+
+
+def test_without_labels_a_folder_with_both_splits_still_gives_the_test_split(tmp_path):
+    write_image(tmp_path / "train" / "cat" / "1.png")
+    write_image(tmp_path / "val" / "cat" / "2.png")
+    dataset = open_images(tmp_path)
+    assert [dataset.origin(index) for index in range(len(dataset))] == ["cat/2.png"]
+
+
+def test_without_labels_a_folder_with_the_other_split_alone_is_refused(tmp_path):
+    write_image(tmp_path / "train" / "1.png")
+    with pytest.raises(DatasetError, match="has train/ but none of"):
+        open_images(tmp_path)

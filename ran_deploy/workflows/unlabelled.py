@@ -1,0 +1,124 @@
+"""What images without labels prove of a bundle's engines: a bound of the accuracy drop, found as early as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+import numpy as np
+
+from ran_deploy.bundle import Bundle
+from ran_deploy.counts import counted
+from ran_deploy.datasets import open_images
+from ran_deploy.errors import ConfigError
+from ran_deploy.manifest import Task
+from ran_deploy.verification.certificate import bound_so_far, certify, is_decided
+from ran_deploy.verification.comparison import ClassTally, Comparison, compare_by
+from ran_deploy.workflows.engines import ALL, expand_backends
+from ran_deploy.workflows.evaluators import Infer, Replayed, open_reference
+from ran_deploy.workflows.shuffled_images import ShuffledImages
+from ran_deploy.workflows.validate_config import Progress, Report, ValidateConfig, Validation
+from ran_deploy.workflows.validation_engines import Compare, run_engines
+from ran_deploy.workflows.validation_report import Measured, report_on, shown_images
+
+__all__ = ["certify_bundle"]
+
+
+def certify_bundle(bundle: Bundle, config: ValidateConfig, report: Report, progress: Progress) -> Validation:
+    """Run the self-test of each backend, then images in random order until the budget is proven or cannot be.
+
+    Images that cannot be read are passed over and counted. An unmet budget is no error: see `report.passed`.
+    Raises: ConfigError for an embedding, DatasetError for an image that was calibrated with, SelfTestError, and what
+    opening bundle, engine, checkpoint or images raises.
+    """
+    manifest = bundle.manifest
+    if manifest.task is not Task.CLASSIFICATION:
+        raise ConfigError(
+            f"--unlabelled bounds the accuracy of a classifier by how often classes change, but {manifest.name} is an "
+            "embedding. Give --data with a folder for each class, or with --pairs."
+        )
+    assert config.unlabelled is not None
+    backends = expand_backends(bundle, config.backends, config.cache_dir)
+    images = ShuffledImages(
+        open_images(config.unlabelled),
+        manifest.preprocessing,
+        seed=config.seed or 0,
+        limit=config.limit,
+        calibrated=manifest.calibration.image_sha256 if manifest.calibration else (),
+    )
+    report(_plan(images, config))
+    with ExitStack() as stack:
+        reference = open_reference(bundle, config.reference, config.model, config.architecture)
+        name, infer = stack.enter_context(reference)
+        report(f"reference: {name}")
+        measured = run_engines(
+            bundle,
+            backends,
+            _comparing(images, Replayed(infer), config, progress),
+            images="images",
+            estimates=ALL in config.backends,
+            cache_dir=config.cache_dir,
+            report=report,
+        )
+    return Validation(
+        report=report_on(
+            bundle,
+            [_certified(found, images, config) for found in measured],
+            images=images.taken,
+            reference=name,
+            max_drop_pp=config.max_drop_pp,
+            warnings=_copies(images),
+        ),
+        images=shown_images(images.taken, measured),
+    )
+
+
+def _plan(images: ShuffledImages, config: ValidateConfig) -> str:
+    order = (
+        f"{counted(images.available, 'image')} of {images.taken.dataset.name} in random order (seed {config.seed or 0})"
+    )
+    if config.max_drop_pp is None:
+        return order
+    return f"{order}, until a drop of at most {config.max_drop_pp:g} points is proven"
+
+
+def _comparing(images: ShuffledImages, reference: Replayed, config: ValidateConfig, progress: Progress) -> Compare:
+    """Return what compares an engine on one batch after another until the outcome is known."""
+
+    def until_decided(tally: ClassTally) -> Iterator[tuple[np.ndarray, None]]:
+        with closing(images.batches()) as batches:
+            for batch in batches:
+                yield batch, None
+                changed, done = tally.disagreeing, tally.images
+                progress(done, images.available, bound_so_far(changed, done))
+                if config.max_drop_pp is not None and is_decided(changed, done, config.max_drop_pp):
+                    return
+
+    def compare(engine: Infer) -> Comparison:
+        tally = ClassTally()
+        return compare_by(tally, reference.start(), engine, until_decided(tally)).renumbered(images.taken.indices)
+
+    return compare
+
+
+def _certified(measured: Measured, images: ShuffledImages, config: ValidateConfig) -> Measured:
+    comparison = measured.comparison
+    assert isinstance(comparison, Comparison)
+    certificate = certify(
+        comparison.disagreement_count,
+        comparison.images,
+        available=images.available,
+        seed=config.seed or 0,
+        max_drop_pp=config.max_drop_pp,
+    )
+    return replace(measured, certificate=certificate)
+
+
+def _copies(images: ShuffledImages) -> tuple[str, ...]:
+    if not images.copies:
+        return ()
+    return (
+        f"{images.copies:,} of {counted(len(images.taken), 'image')} are exact copies of others and tell nothing new: "
+        "the bound counts more images than prove it. Remove them.",
+    )
