@@ -3,7 +3,8 @@
     python benchmarks/sequential_tests.py [RUNS]
 
 Each way looks after every batch of 32 images, or where it says so, and stops when it has proven that the rate is below
-p = 0.5 %, at the latest after 40,000. `false` is the share of runs at the rate p itself that prove it: 5 % at most are promised.
+p = 0.5 %, at the latest after 40,000. `false` is the share of runs at the rate p itself that prove it: 5 % at most are
+promised.
 """
 
 from __future__ import annotations
