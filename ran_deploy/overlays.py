@@ -15,7 +15,7 @@ __all__ = ["attention_panels", "displayed", "mask_range", "overlay", "range_text
 SMALLEST, LARGEST = 160, 448  # longest side of a panel: small images are enlarged in whole steps, large ones shrunk
 MOST_COLUMNS = 7
 GAP, STRIP = 8, 44  # pixels between panels, and above each for its name and scale
-BACKGROUND, INK, FAINT = (24, 26, 29), (235, 237, 240), (150, 158, 168)
+BACKGROUND, INK, FAINT = 26, (237, 237, 237), (158, 158, 158)
 COLOUR_SHARE = 0.6  # of an overlay; the rest is the image in grey, so that every colour is the mask's
 BAR = (56, 8)  # width and height of the colour scale
 
@@ -49,11 +49,11 @@ def overlay(image: np.ndarray, mask: np.ndarray, low: float, high: float) -> np.
     cv2 = import_cv2()
     height, width = image.shape[:2]
     share = (mask - low) / (high - low) if high > low else np.zeros(mask.shape)
-    steps = np.rint(255 * np.clip(share, 0, 1)).astype(np.float32)
+    steps = (255 * np.clip(share, 0, 1)).astype(np.float32)
     grown = cv2.resize(steps, (width, height), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap(np.rint(grown).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[:, :, ::-1]
-    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[:, :, None]
-    return np.rint(COLOUR_SHARE * colours + (1 - COLOUR_SHARE) * grey).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(cv2.convertScaleAbs(grown), cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    grey = cv2.cvtColor(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.addWeighted(colours, COLOUR_SHARE, grey, 1 - COLOUR_SHARE, 0))
 
 
 def attention_panels(image: np.ndarray, masks: Mapping[str, np.ndarray]) -> np.ndarray:
