@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "moved_shares",
     "row_correlations",
     "rows_from_masks",
+    "split_rows",
 ]
 
 FLAT = 1e-6  # of the largest value: what rounding of float32 means leaves of a mask that is one value everywhere
@@ -104,6 +105,12 @@ def rows_from_masks(masks: Mapping[str, np.ndarray], records: Sequence[Attention
     return np.concatenate([masks[record.name].reshape(-1, record.height * record.width) for record in records], axis=1)
 
 
+def split_rows(rows: np.ndarray, records: Sequence[AttentionRecord]) -> list[np.ndarray]:
+    """Return the part of each module, (N, height * width), of what `rows_from_masks` gives."""
+    ends = np.cumsum([record.height * record.width for record in records])
+    return np.split(rows, ends[:-1], axis=1)
+
+
 def row_correlations(reference: np.ndarray, output: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation of each row of two (N, P) arrays: float64 (N,).
 
@@ -152,7 +159,7 @@ class _Tally:
 
     def add(self, expected: np.ndarray, found: np.ndarray, labels: np.ndarray | None) -> None:
         del labels
-        pairs = list(zip(self._by_module(expected), self._by_module(found), strict=True))
+        pairs = list(zip(split_rows(expected, self.records), split_rows(found, self.records), strict=True))
         for record, (reference, engine) in zip(self.records, pairs, strict=True):
             self.errors[record.name] += error_sums(reference, engine)
         correlations = np.stack([row_correlations(*pair) for pair in pairs], axis=1)
@@ -166,12 +173,8 @@ class _Tally:
         self.moved = sorted(self.moved, key=lambda item: (_lowest(item[0]), item[0].index))[: self.worst]
         self.images += len(expected)
 
-    def _by_module(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        ends = np.cumsum([record.height * record.width for record in self.records])
-        return iter(np.split(rows, ends[:-1], axis=1))
-
     def _masks(self, row: np.ndarray) -> dict[str, np.ndarray]:
-        parts = zip(self.records, self._by_module(row[None]), strict=True)
+        parts = zip(self.records, split_rows(row[None], self.records), strict=True)
         return {record.name: part.reshape(record.height, record.width).copy() for record, part in parts}
 
     def _named(self, correlations: np.ndarray) -> dict[str, float | None]:

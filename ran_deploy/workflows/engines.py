@@ -189,17 +189,9 @@ def open_predictor(manifest: Manifest, backend: str, engine: CachedEngine, threa
 
 def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTestResult:
     """Run the golden self-test; an engine that fails is closed. Raises: SelfTestError."""
-    dialect = require_dialect(bundle, backend)
+    require_dialect(bundle, backend)
     try:
-        return prove(
-            predictor.infer_batch,
-            read_golden(bundle),
-            dialect,
-            task=bundle.manifest.task,
-            spread=bundle.manifest.dialects[dialect].spread,
-            max_batch=predictor.batch.maximum,
-            name=f"The {backend} engine of {bundle.path}",
-        )
+        return prove(predictor, read_golden(bundle), f"The {backend} engine of {bundle.path}")
     except RanDeployError:
         predictor.close()
         raise
@@ -289,15 +281,7 @@ def _exported(backend: str, manifest: Manifest, files: Mapping[str, bytes], gold
     if not reason:
         engine = CachedEngine(data=data, batch=manifest.batch, proven=False)
         with open_predictor(manifest, backend, engine, threads=0) as predictor:
-            result = prove(
-                predictor.infer_batch,
-                golden,
-                dialect_of(backend),
-                task=manifest.task,
-                spread=dialect.spread,
-                max_batch=manifest.batch.maximum,
-                name=f"The {backend} engine",
-            )
+            result = prove(predictor, golden, f"The {backend} engine")
     record = EngineRecord(
         backend=backend,
         file=f"engines/{backend}.plan" if backend in BUILT_ON_REQUEST else None,

@@ -24,6 +24,7 @@ from ran_deploy.models import LoadedCheckpoint, load_checkpoint
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, describe, prepare
 from ran_deploy.signature import read_signer
+from ran_deploy.verification.attention import rows_from_masks
 from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_engines
 from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
 from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
@@ -187,14 +188,17 @@ def _graphs(
     files[MODEL_FILE] = model_bytes(artifact)
     if config.precision is not Precision.FP32:
         files[REFERENCE_FILE] = model_bytes(reference)
-    records, logits = {}, {"pytorch": expected}
+    records, logits, masks = {}, {"pytorch": expected}, {}
     for name in dict.fromkeys(dialect_of(backend) for backend in config.backends or BACKENDS):
         dialect = lower_dialect(artifact, name, config.precision, inputs, expected, checkpoint.task)
         report(f"lowered to the {name} dialect: {_distance(dialect.record)}")
         same = next((file for file, data in files.items() if data == dialect.graph), dialect.record.graph)
         files[same] = dialect.graph
         records[name], logits[name] = replace(dialect.record, graph=same), dialect.logits
-    golden = Golden(inputs=inputs, logits=logits)
+        if attention:
+            named = {record.name: dialect.attention[record.output] for record in attention}
+            masks[name] = rows_from_masks(named, attention)
+    golden = Golden(inputs=inputs, logits=logits, attention=masks)
     files[GOLDEN_FILE] = golden.to_bytes()
     manifest = _manifest(config, source)
     golden_record = GoldenRecord(inputs=len(inputs), source=golden_source)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from ran_deploy.backends import dialect_of
 from ran_deploy.bundle import Bundle
 from ran_deploy.errors import BundleError, SelfTestError
-from ran_deploy.manifest import Task
+from ran_deploy.runtime.predictor import Predictor
+from ran_deploy.verification.attention import rows_from_masks
 from ran_deploy.verification.golden import SelfTestResult, self_test
+from ran_deploy.verification.golden_masks import mask_test
 
 __all__ = ["GOLDEN_FILE", "GOLDEN_INPUTS", "Golden", "prove", "read_golden", "synthetic_inputs"]
 
@@ -24,17 +27,20 @@ GOLDEN_INPUTS = 32
 class Golden:
     """uint8 inputs (N, H, W, 3) as engines take them, and float32 logits or features (N, output size) by evaluation.
 
-    Keys of `logits` are 'pytorch' and the names of dialects.
+    Keys of `logits` are 'pytorch' and the names of dialects. `attention` has the masks of each dialect as
+    `rows_from_masks` gives them, where the bundle puts them out.
     """
 
     inputs: np.ndarray
     logits: Mapping[str, np.ndarray]
+    attention: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Return the content of golden.npz."""
         buffer = io.BytesIO()
-        logits: dict[str, Any] = {f"logits_{name}": logits for name, logits in self.logits.items()}
-        np.savez(buffer, inputs=self.inputs, **logits)
+        outputs: dict[str, Any] = {f"logits_{name}": logits for name, logits in self.logits.items()}
+        outputs |= {f"attention_{name}": rows for name, rows in self.attention.items()}
+        np.savez(buffer, inputs=self.inputs, **outputs)
         return buffer.getvalue()
 
 
@@ -42,8 +48,11 @@ def read_golden(bundle: Bundle) -> Golden:
     """Return the golden inputs and logits of a bundle. Raises: BundleError if they are damaged."""
     try:
         with np.load(io.BytesIO(bundle.read(GOLDEN_FILE)), allow_pickle=False) as content:
-            logits = {key.removeprefix("logits_"): content[key] for key in content.files if key.startswith("logits_")}
-            return Golden(inputs=content["inputs"], logits=logits)
+            logits, attention = (
+                {key.removeprefix(prefix): content[key] for key in content.files if key.startswith(prefix)}
+                for prefix in ("logits_", "attention_")
+            )
+            return Golden(inputs=content["inputs"], logits=logits, attention=attention)
     except (ValueError, KeyError, OSError) as exc:
         raise BundleError(f"Bundle {bundle.path}: {GOLDEN_FILE} cannot be read ({exc}). Export it again.") from exc
 
@@ -69,20 +78,31 @@ def _stretched(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return grid
 
 
-def prove(
-    infer: Callable[[np.ndarray], np.ndarray],
-    golden: Golden,
-    dialect: str,
-    *,
-    task: Task,
-    spread: float,
-    max_batch: int,
-    name: str,
-) -> SelfTestResult:
-    """Run the golden self-test. Raises: SelfTestError if it fails: that engine must not be used."""
+def prove(predictor: Predictor, golden: Golden, name: str) -> SelfTestResult:
+    """Run the golden self-test of an engine: its logits, then its masks where the bundle has any.
+
+    Raises: SelfTestError, calling the engine `name`, if it fails: that engine must not be used.
+    """
+    manifest, dialect = predictor.manifest, dialect_of(predictor.backend)
     if dialect not in golden.logits:
         raise BundleError(f"The bundle has no golden logits for the {dialect} dialect. Export it with that backend.")
-    result = self_test(infer, golden.inputs, golden.logits[dialect], spread=spread, max_batch=max_batch, task=task)
+    result = self_test(
+        predictor.infer_batch,
+        golden.inputs,
+        golden.logits[dialect],
+        spread=manifest.dialects[dialect].spread,
+        max_batch=predictor.batch.maximum,
+        task=manifest.task,
+    )
+    if result.passed and manifest.attention and dialect in golden.attention:
+        found = rows_from_masks(predictor.infer_outputs(golden.inputs).attention, manifest.attention)
+        masks = mask_test(
+            golden.attention[dialect],
+            found,
+            manifest.attention,
+            spread=manifest.dialects[dialect].attention_spread or 0.0,
+        )
+        result = replace(result, passed=masks.passed, summary=masks.joined(result.summary))
     if not result.passed:
         raise SelfTestError(f"{name} failed the golden self-test and is not used: {result.summary}")
     return result

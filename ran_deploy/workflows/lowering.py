@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +35,11 @@ MICRO_BATCH = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """One dialect graph, its golden logits and its record in the manifest."""
+    """One dialect graph, its golden outputs and its record in the manifest; `attention` is by name of the output."""
 
     graph: bytes
     logits: np.ndarray
+    attention: Mapping[str, np.ndarray]
     record: DialectRecord
 
 
@@ -52,20 +54,23 @@ def lower_dialect(
     model = lower(artifact, dialect, precision)
     check(model)
     graph = model_bytes(model)
-    logits = _evaluate(open_emulation(graph, dialect, precision), inputs)
-    if not np.isfinite(logits).all():
+    outputs = _evaluate(open_emulation(graph, dialect, precision), inputs)
+    logits = outputs[OUTPUT]
+    if not all(np.isfinite(output).all() for output in outputs.values()):
         raise ConversionError(
             f"The {dialect} graph gives NaN or infinity: activations of this network exceed what FP16 holds (65504). "
             "Choose --precision fp32, or only backends other than TensorRT for int8."
         )
-    spread = _spread(graph, precision, inputs, logits, dialect)
+    spreads = _spreads(graph, precision, inputs, outputs, dialect)
+    attention = {name: output for name, output in outputs.items() if name != OUTPUT}
     record = DialectRecord(
         graph=f"graphs/{dialect}.onnx",
-        spread=spread,
+        spread=spreads[OUTPUT],
+        attention_spread=max((spreads[name] for name in attention), default=None),
         relative_l2=relative_l2(expected, logits),
         label_agreement=float(agreeing(expected, logits).mean()) if task is Task.CLASSIFICATION else None,
     )
-    logger.debug("%s: relative L2 to PyTorch %.4f, spread %.4f", dialect, record.relative_l2, spread)
+    logger.debug("%s: relative L2 to PyTorch %.4f, spread %.4f", dialect, record.relative_l2, record.spread)
     if record.relative_l2 > FAR:
         logger.warning(
             "%s changes this network's outputs by %.2f relative L2 (%s dialect): validate on --data before it is used; "
@@ -74,26 +79,33 @@ def lower_dialect(
             record.relative_l2,
             dialect,
         )
-    return Dialect(graph=graph, logits=logits, record=record)
+    return Dialect(graph=graph, logits=logits, attention=attention, record=record)
 
 
-def _spread(graph: bytes, precision: Precision, inputs: np.ndarray, logits: np.ndarray, dialect: str) -> float:
+def _spreads(
+    graph: bytes, precision: Precision, inputs: np.ndarray, outputs: Mapping[str, np.ndarray], dialect: str
+) -> dict[str, float]:
+    """Return for each output how far a real CPU engine is from `outputs`, the exact evaluation."""
     backend = SPREAD_BACKEND[dialect]
     try:
         engine = open_builder(backend).build(graph, BuildOptions(precision=precision))
     except BackendUnavailableError:
-        return 0.0
-    distance = relative_l2(logits, _evaluate(open_runner(backend, engine), inputs))
-    if not distance <= MAX_SPREAD:
+        return dict.fromkeys(outputs, 0.0)
+    found = _evaluate(open_runner(backend, engine), inputs)
+    distances = {name: relative_l2(output, found[name]) for name, output in outputs.items()}
+    if not distances[OUTPUT] <= MAX_SPREAD:
         logger.warning(
-            "%s evaluates the %s graph %.3f relative L2 away from its exact evaluation", backend, dialect, distance
+            "%s evaluates the %s graph %.3f relative L2 away from its exact evaluation",
+            backend,
+            dialect,
+            distances[OUTPUT],
         )
-    return distance if distance <= MAX_SPREAD else MAX_SPREAD  # NaN too
+    return {name: distance if distance <= MAX_SPREAD else MAX_SPREAD for name, distance in distances.items()}  # NaN too
 
 
-def _evaluate(runner: Runner, inputs: np.ndarray) -> np.ndarray:
+def _evaluate(runner: Runner, inputs: np.ndarray) -> dict[str, np.ndarray]:
     try:
-        starts = range(0, len(inputs), MICRO_BATCH)
-        return np.concatenate([runner.infer({INPUT: inputs[i : i + MICRO_BATCH]})[OUTPUT] for i in starts])
+        parts = [runner.infer({INPUT: inputs[i : i + MICRO_BATCH]}) for i in range(0, len(inputs), MICRO_BATCH)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     finally:
         runner.close()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import ran_deploy
-from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.workflows.golden import read_golden
 
 MODULES = ["stage1.module1", "stage2.module1", "stage3.module1"]
 
@@ -133,3 +135,18 @@ def test_masks_are_compared_on_some_of_many_images(call, attentive, few, monkeyp
     report = json.loads(call("ran-validate", attentive.bundle, *options).out)
     assert report["images"] == 40
     assert report["engines"][0]["attention"]["images"] == 7
+
+
+def test_an_engine_with_other_masks_than_recorded_is_refused(call, attentive, tmp_path):
+    bundle = open_bundle(attentive.bundle)
+    golden = read_golden(bundle)
+    rows = golden.attention["onnxruntime"].copy()
+    rows[:, 16 * 16 : 16 * 16 + 8 * 8] *= 1.1  # the second module's
+    files = {name: bundle.read(name) for name in bundle.manifest.files}
+    files["golden.npz"] = replace(golden, attention={"onnxruntime": rows}).to_bytes()
+    write_bundle(tmp_path / "wrong.ran", bundle.manifest, files)
+    outcome = call("ran-validate", tmp_path / "wrong.ran", "--cache-dir", tmp_path / "cache")
+    outcome.assert_refused("failed the golden self-test", "the attention of stage2.module1", status=1)
+    outcome = call("ran-validate", attentive.bundle, "--cache-dir", tmp_path / "cache")
+    assert outcome.status == 0
+    assert "of attention at most 0.0" in outcome.out
