@@ -1,8 +1,8 @@
 """Calibration: how large activations get on real images, and the table that keeps it."""
 
-from ran_deploy.calibration.collect import Ranges, RangesByImages, collect_ranges, halvings
+from ran_deploy.calibration.collect import Ranges, RangesByImages, collect_ranges, halvings, sum_outputs
 from ran_deploy.calibration.methods import RANGE_RULES, CalibrationMethod
-from ran_deploy.calibration.stability import range_changes
+from ran_deploy.calibration.stability import describe_stability, has_settled, range_changes
 from ran_deploy.calibration.table import CalibrationTable, data_digest, table_from_json, table_to_json
 
 __all__ = [
@@ -13,8 +13,11 @@ __all__ = [
     "RangesByImages",
     "collect_ranges",
     "data_digest",
+    "describe_stability",
     "halvings",
+    "has_settled",
     "range_changes",
+    "sum_outputs",
     "table_from_json",
     "table_to_json",
 ]

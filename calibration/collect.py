@@ -10,7 +10,7 @@ from ran_deploy.calibration.histogram import Histogram
 from ran_deploy.calibration.methods import RANGE_RULES, CalibrationMethod
 from ran_deploy.errors import CalibrationError
 
-__all__ = ["MICRO_BATCH", "Ranges", "RangesByImages", "collect_ranges", "halvings"]
+__all__ = ["MICRO_BATCH", "Ranges", "RangesByImages", "collect_ranges", "halvings", "sum_outputs"]
 
 MICRO_BATCH = 8  # large enough to keep two cores busy, small enough to hold all activations of an Attention-92
 
@@ -55,6 +55,27 @@ def collect_ranges(
     if images not in found:
         found[images] = _ranges(histograms, methods)
     return found
+
+
+def sum_outputs(
+    run: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    batches: Iterable[np.ndarray],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Return the sum over all images of each output of `run`, which is a sum over the images of its batch.
+
+    `run` sees micro-batches, as in `collect_ranges`. Raises: CalibrationError if the shapes of images differ.
+    """
+    sums: dict[str, float] = {}
+    images = 0
+    for batch in rebatched(batches):
+        for name, value in run(batch).items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+        images += len(batch)
+        if progress is not None:
+            progress(images)
+    return sums
 
 
 def _ranges(

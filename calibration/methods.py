@@ -15,12 +15,13 @@ PERCENTILE = 99.99  # of |x|, per tensor
 
 
 class CalibrationMethod(str, Enum):
-    """How the range of a tensor follows from its values."""
+    """How the range of a tensor follows from its values; AUTO chooses among the others, tensor by tensor."""
 
     MINMAX = "minmax"
     PERCENTILE = "percentile"
     ENTROPY = "entropy"
     MSE = "mse"
+    AUTO = "auto"
 
 
 def minmax_range(histogram: Histogram) -> float:

@@ -43,10 +43,10 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option("--calibration-images", type=int, default=512, show_default=True, metavar="N", help="How many to use.")
 @click.option(
     "--calibration",
-    type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
-    default="minmax",
+    type=click.Choice(["auto", "minmax", "percentile", "entropy", "mse"]),
+    default="auto",
     show_default=True,
-    help="How activation ranges are chosen.",
+    help="How activation ranges are chosen; auto: tensor by tensor among the others, by what they do to layers.",
 )
 @click.option("--batch", type=Batch(), default="1:8:32", show_default=True, help="Batch sizes the engines take.")
 @click.option("--input-size", type=Size(), help="Engine input, height x width.  [default: the checkpoint's]")

@@ -13,13 +13,21 @@ import numpy as np
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.bundle import Bundle, check_output, open_bundle, write_bundle
 from ran_deploy.cache import default_cache_dir
-from ran_deploy.calibration import CalibrationMethod, table_to_json
+from ran_deploy.calibration import CalibrationMethod, describe_stability, has_settled, table_to_json
 from ran_deploy.converters.attention import add_attention_outputs
 from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.counts import counted
 from ran_deploy.datasets import Dataset, Split, open_dataset
 from ran_deploy.errors import ConfigError
-from ran_deploy.manifest import BatchProfile, CheckpointRecord, DialectRecord, GoldenRecord, Manifest, Task
+from ran_deploy.manifest import (
+    BatchProfile,
+    CalibrationRecord,
+    CheckpointRecord,
+    DialectRecord,
+    GoldenRecord,
+    Manifest,
+    Task,
+)
 from ran_deploy.models import LoadedCheckpoint, load_checkpoint
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, describe, prepare
@@ -60,7 +68,7 @@ class ExportConfig:
     backends: tuple[str, ...] | None = None
     calibration_data: Path | None = None
     calibration_images: int = 512
-    calibration_method: CalibrationMethod = CalibrationMethod.MINMAX
+    calibration_method: CalibrationMethod = CalibrationMethod.AUTO
     batch: BatchProfile = field(default_factory=BatchProfile)
     input_size: tuple[int, int] | None = None
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
@@ -177,12 +185,10 @@ def _graphs(
     files: dict[str, bytes] = {}
     if config.precision is Precision.INT8:
         assert source.images is not None
-        total = len(source.images.prepared)
-        report(f"calibrating on {counted(total, 'image')} of {source.images.dataset}")
-        result = quantized(
-            reference, source.images, config.calibration_method, progress=lambda done: progress(done, total)
-        )
+        report(f"calibrating on {counted(len(source.images.prepared), 'image')} of {source.images.dataset}")
+        result = quantized(reference, source.images, config.calibration_method, progress=progress)
         artifact, calibration = result.model, result.record
+        _report_stability(calibration, report)
         check(artifact)
         files[CALIBRATION_FILE] = table_to_json(result.table)
     files[MODEL_FILE] = model_bytes(artifact)
@@ -204,6 +210,16 @@ def _graphs(
     golden_record = GoldenRecord(inputs=len(inputs), source=golden_source)
     manifest = replace(manifest, calibration=calibration, golden=golden_record, dialects=records, attention=attention)
     return manifest, files, golden
+
+
+def _report_stability(record: CalibrationRecord, report: Report) -> None:
+    """Say whether there were images enough, and warn where not."""
+    if not record.stability:
+        logger.warning("%s tell nothing of how far ranges vary; give a few hundred", counted(record.images, "image"))
+    elif has_settled(record.stability[-1]):
+        report(describe_stability(record.stability[-1]))
+    else:
+        logger.warning("%s", describe_stability(record.stability[-1]))
 
 
 def _distance(record: DialectRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -28,6 +29,9 @@ from ran_deploy.manifest import CalibrationRecord
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.predictor import INPUT
+from ran_deploy.workflows.range_choice import chosen_methods
+
+PROBED_IMAGES = 64  # of the calibration images choose among ranges: an error is a mean over many pixels
 
 __all__ = ["CalibrationImages", "Quantized", "calibration_images", "measured_ranges", "quantized"]
 
@@ -111,16 +115,26 @@ def quantized(
     method: CalibrationMethod,
     *,
     measured: RangesByImages | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Quantized:
     """Calibrate the float graph by `method` and insert Q/DQ pairs by the base rule.
 
     `measured` is what `measured_ranges` gave for this model and these images: who tries several methods measures once.
-    `model` is the float graph that takes uint8; it never changes.
+    `model` is the float graph that takes uint8; it never changes. `progress` hears the images done, and of how many.
     """
+    is_auto = method is CalibrationMethod.AUTO
+    probed = images.prepared[:PROBED_IMAGES] if is_auto else images.prepared[:0]
+    counted_on = len(images.prepared) if measured is None else 0
+    total = counted_on + len(probed)
     if measured is None:
-        measured = measured_ranges(model, images, [method], progress=progress)
-    by_images = {count: ranges[method] for count, ranges in measured.items()}
+        methods = tuple(RANGE_RULES) if is_auto else (method,)
+        measured = measured_ranges(model, images, methods, progress=lambda done: progress(done, total))
+    final = measured[max(measured)]
+    if is_auto:
+        chosen = chosen_methods(model, probed, final, progress=lambda done: progress(counted_on + done, total))
+    else:
+        chosen = dict.fromkeys(final[method], method)
+    by_images = {count: {name: found[how][name] for name, how in chosen.items()} for count, found in measured.items()}
     ranges = by_images[max(by_images)]
     table = CalibrationTable(
         method=method,
@@ -137,6 +151,7 @@ def quantized(
         images=len(images.prepared),
         image_sha256=images.digests,
         stability=range_changes(by_images),
+        chosen=dict(Counter(how.value for how in chosen.values())) if is_auto else {},
     )
     return Quantized(model=artifact, table=table, record=record)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ran_deploy.calibration import range_changes
+from ran_deploy.calibration import describe_stability, has_settled, range_changes
 from ran_deploy.calibration.collect import halvings
 from ran_deploy.manifest import RangeChange
 
@@ -30,3 +30,22 @@ def test_one_number_of_images_tells_nothing():
 )
 def test_parts_are_whole_micro_batches(images, parts):
     assert halvings(images) == parts
+
+
+def change(median: float, worst: float) -> RangeChange:
+    return RangeChange(images_before=256, images=512, median=median, worst=worst, worst_tensor="relu_9")
+
+
+def test_settled_ranges_are_said_to_be():
+    assert has_settled(change(0.004, 0.03))
+    assert describe_stability(change(0.004, 0.03)) == (
+        "ranges settled: going from 256 to 512 images moved them by 0.4 % (median), 3 % at most"
+    )
+
+
+@pytest.mark.parametrize("moved", [change(0.2, 0.3), change(0.01, 0.7)])
+def test_unsettled_ranges_name_the_worst_tensor_and_the_option(moved):
+    assert not has_settled(moved)
+    assert "have not settled" in describe_stability(moved)
+    assert "'relu_9'" in describe_stability(moved)
+    assert "--calibration-images" in describe_stability(moved)
