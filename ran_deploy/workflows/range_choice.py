@@ -17,11 +17,11 @@ from ran_deploy.runtime.predictor import INPUT
 
 __all__ = ["best_candidate", "chosen_methods", "distinct_ranges", "output_errors"]
 
-# For tensors that only a dialect rounds, which no layer is asked about: of all ranges its own error is least. Measured on
-# the demo net: a third less error of the ONNX Runtime dialect than with min-max.
+# For tensors that only a dialect rounds, which no layer is asked about: of all ranges its own error is least. On the
+# demo net the ONNX Runtime dialect has 0.019 relative L2 with it, 0.027 with min-max.
 UNPROBED = CalibrationMethod.MSE
-# The part of the squared error that clipping must save. Rounding is noise that later layers average, clipping is not, so
-# the plain minimum overrates it: with 0 OpenVINO's logits were 10 % further off than with min-max on the demo net.
+# The part of the squared error that clipping must save. Rounding is noise that later layers average, clipping is not,
+# so the plain minimum overrates it: with 0 OpenVINO's logits were 10 % further off than by min-max on the demo net.
 LEAST_GAIN = 0.5
 
 
