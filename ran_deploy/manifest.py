@@ -126,17 +126,15 @@ class CalibrationRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DialectRecord:
-    """One engine family's graph. `spread` is the relative L2 distance between two CPU evaluations of its logits.
+    """One engine family's graph. `spread` is the relative L2 distance between two CPU evaluations of it.
 
-    `attention_spread` is the largest of its masks; None where it puts out none. The rest compares it with PyTorch on
-    the golden inputs.
+    The rest compares it with PyTorch on the golden inputs.
     """
 
     graph: str
     spread: float
     relative_l2: float
     label_agreement: float | None  # 0..1; None for an embedding, which has no labels
-    attention_spread: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,12 +96,7 @@ def prove(predictor: Predictor, golden: Golden, name: str) -> SelfTestResult:
     )
     if result.passed and manifest.attention and dialect in golden.attention:
         found = rows_from_masks(predictor.infer_outputs(golden.inputs).attention, manifest.attention)
-        masks = mask_test(
-            golden.attention[dialect],
-            found,
-            manifest.attention,
-            spread=manifest.dialects[dialect].attention_spread or 0.0,
-        )
+        masks = mask_test(golden.attention[dialect], found, manifest.attention, result.tolerance)
         result = replace(result, passed=masks.passed, summary=masks.joined(result.summary))
     if not result.passed:
         raise SelfTestError(f"{name} failed the golden self-test and is not used: {result.summary}")
