@@ -23,6 +23,7 @@ __all__ = [
     "CheckpointRecord",
     "DialectRecord",
     "EngineRecord",
+    "EqualizationRecord",
     "FileRecord",
     "GoldenRecord",
     "Manifest",
@@ -108,6 +109,18 @@ class RangeChange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EqualizationRecord:
+    """How many channels, of how many tensors, were scaled before calibration, and by which power of two at most.
+
+    The outputs are the same: what makes a channel and what reads it were scaled against each other.
+    """
+
+    tensors: int
+    channels: int
+    largest_factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationRecord:
     """How activation ranges were found. `image_sha256` are digests of decoded pixels, so copies are recognised.
 
@@ -122,6 +135,7 @@ class CalibrationRecord:
     image_sha256: tuple[str, ...]
     stability: tuple[RangeChange, ...] = ()
     chosen: dict[str, int] = field(default_factory=dict)
+    equalization: EqualizationRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

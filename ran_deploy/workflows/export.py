@@ -24,6 +24,7 @@ from ran_deploy.manifest import (
     CalibrationRecord,
     CheckpointRecord,
     DialectRecord,
+    EqualizationRecord,
     GoldenRecord,
     Manifest,
     Task,
@@ -37,7 +38,7 @@ from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_en
 from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
 from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
 from ran_deploy.workflows.lowering import lower_dialect
-from ran_deploy.workflows.quantization import CalibrationImages, calibration_images, quantized
+from ran_deploy.workflows.quantization import CalibrationImages, calibration_images, equalized, quantized
 from ran_deploy.workflows.recipe import RecipeOptions, resolve_recipe
 from ran_deploy.workflows.reference import reference_graph, require_meaning, require_parity, torch_logits
 from ran_deploy.workflows.versions import tool_versions
@@ -180,6 +181,12 @@ def _graphs(
     attention = add_attention_outputs(reference) if config.with_attention else ()
     if attention:
         report(f"attention outputs: {', '.join(f'{r.name} {r.height}x{r.width}' for r in attention)}")
+    equalization = None
+    if config.precision is Precision.INT8:
+        assert source.images is not None
+        reference, equalization = equalized(reference, source.images)
+        if equalization.channels:
+            report(_scaled(equalization))
     require_parity(reference, checkpoint, recipe, inputs, expected)
     artifact, calibration = reference, None
     files: dict[str, bytes] = {}
@@ -187,7 +194,7 @@ def _graphs(
         assert source.images is not None
         report(f"calibrating on {counted(len(source.images.prepared), 'image')} of {source.images.dataset}")
         result = quantized(reference, source.images, config.calibration_method, progress=progress)
-        artifact, calibration = result.model, result.record
+        artifact, calibration = result.model, replace(result.record, equalization=equalization)
         _report_stability(calibration, report)
         check(artifact)
         files[CALIBRATION_FILE] = table_to_json(result.table)
@@ -220,6 +227,11 @@ def _report_stability(record: CalibrationRecord, report: Report) -> None:
         report(describe_stability(record.stability[-1]))
     else:
         logger.warning("%s", describe_stability(record.stability[-1]))
+
+
+def _scaled(done: EqualizationRecord) -> str:
+    channels, tensors = counted(done.channels, "channel"), counted(done.tensors, "tensor")
+    return f"equalised {channels} of {tensors} by factors of up to {done.largest_factor:g}, which cancel out"
 
 
 def _distance(record: DialectRecord) -> str:

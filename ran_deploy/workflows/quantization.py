@@ -15,17 +15,19 @@ from ran_deploy.calibration import (
     CalibrationMethod,
     CalibrationTable,
     RangesByImages,
+    collect_channel_maxima,
     collect_ranges,
     data_digest,
     halvings,
     range_changes,
 )
+from ran_deploy.converters.equalize import equalize, find_equalizable
 from ran_deploy.converters.graph import model_bytes
 from ran_deploy.converters.quantize import find_calibrated_tensors, insert_qdq, with_outputs
 from ran_deploy.counts import counted
 from ran_deploy.datasets import Dataset, image_digest, select_indices, unreadable
 from ran_deploy.errors import CalibrationError, InputError
-from ran_deploy.manifest import CalibrationRecord
+from ran_deploy.manifest import CalibrationRecord, EqualizationRecord
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.predictor import INPUT
@@ -33,7 +35,7 @@ from ran_deploy.workflows.range_choice import chosen_methods
 
 PROBED_IMAGES = 64  # of the calibration images choose among ranges: an error is a mean over many pixels
 
-__all__ = ["CalibrationImages", "Quantized", "calibration_images", "measured_ranges", "quantized"]
+__all__ = ["CalibrationImages", "Quantized", "calibration_images", "equalized", "measured_ranges", "quantized"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,27 @@ def calibration_images(dataset: Dataset, count: int, recipe: Preprocessing) -> C
     return CalibrationImages(
         dataset=dataset.name, prepared=np.stack(prepared), digests=tuple(digests), left_out=left_out
     )
+
+
+def equalized(
+    model: ir.Model, images: CalibrationImages, *, progress: Callable[[int], None] | None = None
+) -> tuple[ir.Model, EqualizationRecord]:
+    """Return a float graph that computes the same, its channels scaled to be easier on int8, and what was scaled.
+
+    `model` is the float graph that takes uint8; it never changes.
+    """
+    names = [place.tensor for place in find_equalizable(model.graph)]
+    twin = model.clone()
+    if not names:
+        return twin, equalize(twin, {})
+    observed = open_reference(model_bytes(with_outputs(model, names)))
+    try:
+        maxima = collect_channel_maxima(
+            lambda batch: _only(names, observed.infer({INPUT: batch})), [images.prepared], progress=progress
+        )
+    finally:
+        observed.close()
+    return twin, equalize(twin, maxima)
 
 
 def measured_ranges(
