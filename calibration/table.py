@@ -5,26 +5,32 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 from ran_deploy.calibration.methods import CalibrationMethod
 from ran_deploy.counts import counted
 from ran_deploy.errors import CalibrationError
+from ran_deploy.manifest import RangeChange
 
 __all__ = ["CalibrationTable", "data_digest", "table_from_json", "table_to_json"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTable:
-    """max |x| of each tensor. `model_sha256` is the float graph's; `data_sha256` comes from `data_digest`."""
+    """max |x| of each tensor. `model_sha256` is the float graph's; `data_sha256` comes from `data_digest`.
+
+    `stability` and `chosen` are as in the manifest's CalibrationRecord.
+    """
 
     method: CalibrationMethod
     ranges: dict[str, float]
     model_sha256: str
     images: int
     data_sha256: str
+    stability: tuple[RangeChange, ...] = ()
+    chosen: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, limit in self.ranges.items():
@@ -38,17 +44,18 @@ class CalibrationTable:
         if model_sha256 != self.model_sha256:
             raise CalibrationError(
                 f"The calibration table belongs to another network (sha256 {self.model_sha256[:12]}..., this one has "
-                f"{model_sha256[:12]}...). Its ranges do not fit: calibrate this network."
+                f"{model_sha256[:12]}...). Its ranges do not fit: leave --calibration-table out to calibrate this one."
             )
         if data_sha256 != self.data_sha256:
             raise CalibrationError(
                 f"The calibration table was made with other images ({counted(self.images, 'image')}, sha256 "
-                f"{self.data_sha256[:12]}..., these have {data_sha256[:12]}...). Give those images, or calibrate again."
+                f"{self.data_sha256[:12]}..., these have {data_sha256[:12]}...). Give the same data, number and "
+                "recipe, or leave --calibration-table out."
             )
 
 
 def data_digest(image_digests: Iterable[str]) -> str:
-    """Return one SHA-256 for a set of images, whatever their order, from their hexadecimal digests."""
+    """Return one SHA-256 for a set of images as the network gets them, in any order, from their hexadecimal digests."""
     return hashlib.sha256("\n".join(sorted(image_digests)).encode("ascii")).hexdigest()
 
 

@@ -44,9 +44,14 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option(
     "--calibration",
     type=click.Choice(["auto", "minmax", "percentile", "entropy", "mse"]),
-    default="auto",
-    show_default=True,
-    help="How activation ranges are chosen; auto: tensor by tensor among the others, by what they do to layers.",
+    help="How activation ranges are chosen; auto: tensor by tensor among the others, by what they do to layers.  "
+    "[default: auto]",
+)
+@click.option(
+    "--calibration-table",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take the ranges of a calibration.json, or of a bundle, made with this network and --calibration-data.",
 )
 @click.option("--batch", type=Batch(), default="1:8:32", show_default=True, help="Batch sizes the engines take.")
 @click.option("--input-size", type=Size(), help="Engine input, height x width.  [default: the checkpoint's]")
@@ -133,7 +138,8 @@ def config_from_options(
     *,
     precision: str,
     backend: tuple[str, ...],
-    calibration: str,
+    calibration: str | None,
+    calibration_table: Path | None,
     batch: tuple[int, int, int],
     input_size: tuple[int, int] | None,
     crop: tuple[int, int] | None,
@@ -147,6 +153,8 @@ def config_from_options(
     if crop and input_size and crop != input_size:
         sizes = [f"{height}x{width}" for height, width in (crop, input_size)]
         raise ConfigError(f"--crop {sizes[0]} and --input-size {sizes[1]} differ; they are the same thing, give one.")
+    if calibration is not None and calibration_table is not None:
+        raise ConfigError("--calibration says how to calibrate, --calibration-table replaces it; give one of them.")
     from ran_deploy.calibration import CalibrationMethod
     from ran_deploy.manifest import BatchProfile, Task
     from ran_deploy.workflows.export import ExportConfig
@@ -167,7 +175,8 @@ def config_from_options(
         output=output,
         precision=Precision(precision),
         backends=backend or None,
-        calibration_method=CalibrationMethod(calibration),
+        calibration_method=CalibrationMethod(calibration or "auto"),
+        calibration_table=calibration_table,
         batch=BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]),
         input_size=input_size or crop,
         recipe=recipe,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.bundle import Bundle, check_output, open_bundle, write_bundle
@@ -34,20 +35,29 @@ from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, describe, prepare
 from ran_deploy.signature import read_signer
 from ran_deploy.verification.attention import rows_from_masks
+from ran_deploy.workflows.calibration_table import CALIBRATION_FILE, read_table
 from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_engines
 from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
 from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
+from ran_deploy.workflows.likeness import likeness_warning
 from ran_deploy.workflows.lowering import lower_dialect
-from ran_deploy.workflows.quantization import CalibrationImages, calibration_images, equalized, quantized
+from ran_deploy.workflows.quantization import (
+    CalibrationImages,
+    Quantized,
+    calibration_images,
+    equalized,
+    quantized,
+    requantized,
+)
 from ran_deploy.workflows.recipe import RecipeOptions, resolve_recipe
 from ran_deploy.workflows.reference import reference_graph, require_meaning, require_parity, torch_logits
+from ran_deploy.workflows.selection_warnings import selection_warnings
 from ran_deploy.workflows.versions import tool_versions
 
 __all__ = ["ExportConfig", "ExportResult", "export_bundle"]
 
 logger = logging.getLogger(__name__)
 
-CALIBRATION_FILE = "calibration.json"
 SYNTHETIC = "synthetic"
 
 Report = Callable[[str], None]
@@ -60,7 +70,9 @@ class ExportConfig:
 
     `backends` None means every dialect, and engines for all backends that this machine can build. `task` None means
     what the checkpoint's layout is for: classification where `model` builds the network. `sign` is a private key, an
-    Ed25519 PEM file. `with_attention` gives every graph the masks of the network as further outputs.
+    Ed25519 PEM file. `calibration_table` is a calibration.json, or a bundle with one: its ranges are taken in place of
+    calibrating if they are of this network and these calibration images. `with_attention` gives every graph the masks
+    of the network as further outputs.
     """
 
     checkpoint: Path
@@ -70,6 +82,7 @@ class ExportConfig:
     calibration_data: Path | None = None
     calibration_images: int = 512
     calibration_method: CalibrationMethod = CalibrationMethod.AUTO
+    calibration_table: Path | None = None
     batch: BatchProfile = field(default_factory=BatchProfile)
     input_size: tuple[int, int] | None = None
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
@@ -92,6 +105,8 @@ class ExportConfig:
                 "INT8 needs calibration data and none was given: add --calibration-data PATH with a few hundred "
                 "typical images (a folder, CIFAR, IDX or .npz), or choose --precision fp16."
             )
+        if self.calibration_table is not None and self.precision is not Precision.INT8:
+            raise ConfigError(f"--calibration-table is for INT8; leave it out with --precision {self.precision.value}.")
         if self.calibration_images < 1:
             raise ConfigError(f"--calibration-images is {self.calibration_images}; expected at least 1.")
 
@@ -113,6 +128,7 @@ class _Source:
     recipe_source: str
     labels: tuple[str, ...] | None
     images: CalibrationImages | None
+    notes: tuple[str, ...]
 
 
 def export_bundle(
@@ -164,9 +180,28 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
     )
     report(f"pre-processing: {describe(recipe)} ({recipe_source})")
     images = calibration_images(dataset, config.calibration_images, recipe) if dataset else None
-    if images is not None and images.left_out:
+    return _Source(
+        checkpoint=checkpoint,
+        recipe=recipe,
+        recipe_source=recipe_source,
+        labels=labels,
+        images=images,
+        notes=_notes(checkpoint, recipe, images, report) if images is not None else (),
+    )
+
+
+def _notes(
+    checkpoint: LoadedCheckpoint, recipe: Preprocessing, images: CalibrationImages, report: Report
+) -> tuple[str, ...]:
+    """Say what a user should know of the calibration images, and return it for the manifest."""
+    if images.left_out:
         report(images.left_out)
-    return _Source(checkpoint=checkpoint, recipe=recipe, recipe_source=recipe_source, labels=labels, images=images)
+    classes = checkpoint.num_classes if checkpoint.task is Task.CLASSIFICATION else None
+    unlike = likeness_warning(checkpoint.module, images.prepared, recipe)
+    warnings = [*selection_warnings(images.digests, images.labels, classes), *([unlike] if unlike else [])]
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return (*([images.left_out] if images.left_out else []), *warnings)
 
 
 def _graphs(
@@ -192,8 +227,7 @@ def _graphs(
     files: dict[str, bytes] = {}
     if config.precision is Precision.INT8:
         assert source.images is not None
-        report(f"calibrating on {counted(len(source.images.prepared), 'image')} of {source.images.dataset}")
-        result = quantized(reference, source.images, config.calibration_method, progress=progress)
+        result = _calibrated(config, reference, source.images, report, progress)
         artifact, calibration = result.model, replace(result.record, equalization=equalization)
         _report_stability(calibration, report)
         check(artifact)
@@ -217,6 +251,19 @@ def _graphs(
     golden_record = GoldenRecord(inputs=len(inputs), source=golden_source)
     manifest = replace(manifest, calibration=calibration, golden=golden_record, dialects=records, attention=attention)
     return manifest, files, golden
+
+
+def _calibrated(
+    config: ExportConfig, reference: ir.Model, images: CalibrationImages, report: Report, progress: Progress
+) -> Quantized:
+    shown = f"{counted(len(images.prepared), 'image')} of {images.dataset}"
+    if config.calibration_table is None:
+        report(f"calibrating on {shown}")
+        return quantized(reference, images, config.calibration_method, progress=progress)
+    table = read_table(config.calibration_table)
+    result = requantized(reference, images, table)
+    report(f"ranges of {config.calibration_table}, calibrated by {table.method.value} on these {shown}")
+    return result
 
 
 def _report_stability(record: CalibrationRecord, report: Report) -> None:
@@ -266,7 +313,7 @@ def _manifest(config: ExportConfig, source: _Source) -> Manifest:
         tools=tool_versions(),
         files={},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        notes=(source.images.left_out,) if source.images is not None and source.images.left_out else (),
+        notes=source.notes,
     )
 
 

@@ -35,7 +35,15 @@ from ran_deploy.workflows.range_choice import chosen_methods
 
 PROBED_IMAGES = 64  # of the calibration images choose among ranges: an error is a mean over many pixels
 
-__all__ = ["CalibrationImages", "Quantized", "calibration_images", "equalized", "measured_ranges", "quantized"]
+__all__ = [
+    "CalibrationImages",
+    "Quantized",
+    "calibration_images",
+    "equalized",
+    "measured_ranges",
+    "quantized",
+    "requantized",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +57,7 @@ class CalibrationImages:
     prepared: np.ndarray
     digests: tuple[str, ...]
     left_out: str | None = None
+    labels: tuple[int | None, ...] = ()  # of the images in `prepared`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +71,7 @@ class Quantized:
 
 def calibration_images(dataset: Dataset, count: int, recipe: Preprocessing) -> CalibrationImages:
     """Choose `count` images, balanced over classes, and prepare them. Raises: CalibrationError if none can be read."""
-    prepared, digests = [], []
+    prepared, digests, labels = [], [], []
     broken: list[tuple[str, str]] = []
     chosen = select_indices(dataset, count)
     for index in chosen:
@@ -73,6 +82,7 @@ def calibration_images(dataset: Dataset, count: int, recipe: Preprocessing) -> C
             broken.append(unreadable(dataset, index, exc))
             continue  # a broken file among thousands must not stop an export
         digests.append(image_digest(image))
+        labels.append(dataset.label(index))
     if not prepared:
         raise CalibrationError(f"No image of {dataset.name} can be read; give images to calibrate with.")
     left_out = None
@@ -81,7 +91,11 @@ def calibration_images(dataset: Dataset, count: int, recipe: Preprocessing) -> C
         file, reason = broken[0]
         left_out = f"left out {len(broken):,} of {total} that cannot be read; the first is {file!r}: {reason}"
     return CalibrationImages(
-        dataset=dataset.name, prepared=np.stack(prepared), digests=tuple(digests), left_out=left_out
+        dataset=dataset.name,
+        prepared=np.stack(prepared),
+        digests=tuple(digests),
+        left_out=left_out,
+        labels=tuple(labels),
     )
 
 
@@ -158,25 +172,44 @@ def quantized(
     else:
         chosen = dict.fromkeys(final[method], method)
     by_images = {count: {name: found[how][name] for name, how in chosen.items()} for count, found in measured.items()}
-    ranges = by_images[max(by_images)]
     table = CalibrationTable(
         method=method,
-        ranges=ranges,
+        ranges=by_images[max(by_images)],
         model_sha256=sha256_of(model_bytes(model)),
         images=len(images.prepared),
-        data_sha256=data_digest(images.digests),
-    )
-    artifact = model.clone()
-    insert_qdq(artifact, ranges)
-    record = CalibrationRecord(
-        method=method.value,
-        dataset=images.dataset,
-        images=len(images.prepared),
-        image_sha256=images.digests,
+        data_sha256=_data_digest(images),
         stability=range_changes(by_images),
         chosen=dict(Counter(how.value for how in chosen.values())) if is_auto else {},
     )
+    return _with_ranges(model, images, table)
+
+
+def requantized(model: ir.Model, images: CalibrationImages, table: CalibrationTable) -> Quantized:
+    """Insert Q/DQ pairs with the ranges of an earlier calibration of this very graph on these very images.
+
+    Raises: CalibrationError if the table belongs to another graph or other images.
+    """
+    table.require(model_sha256=sha256_of(model_bytes(model)), data_sha256=_data_digest(images))
+    return _with_ranges(model, images, table)
+
+
+def _with_ranges(model: ir.Model, images: CalibrationImages, table: CalibrationTable) -> Quantized:
+    artifact = model.clone()
+    insert_qdq(artifact, table.ranges)
+    record = CalibrationRecord(
+        method=table.method.value,
+        dataset=images.dataset,
+        images=len(images.prepared),
+        image_sha256=images.digests,
+        stability=table.stability,
+        chosen=table.chosen,
+    )
     return Quantized(model=artifact, table=table, record=record)
+
+
+def _data_digest(images: CalibrationImages) -> str:
+    """Return the digest of the images as the network gets them: another resize or crop gives another."""
+    return data_digest(image_digest(image) for image in images.prepared)
 
 
 def _only(names: list[str], outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
