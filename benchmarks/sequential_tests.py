@@ -18,7 +18,7 @@ from scipy.stats import beta
 from ran_deploy.verification.sequential import LOWER_RATES, anytime_upper
 
 RATE, ALPHA, BATCH, MOST = 0.005, 0.05, 32, 40_000
-SHARES = (0.0, 0.125, 0.25, 0.5)  # true rates, of RATE
+SHARES = (0.0, 0.125, 0.25, 0.5, 0.75)  # true rates, of RATE
 IMAGES = np.arange(BATCH, MOST + 1, BATCH)
 
 Test = Callable[[np.ndarray], np.ndarray]  # changes at each look (runs, looks) -> whether it is proven there

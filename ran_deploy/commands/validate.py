@@ -17,6 +17,7 @@ from ran_deploy.commands.common import (
     verbose_option,
     write_json,
 )
+from ran_deploy.commands.compare_lines import print_changes, print_compared
 from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
 
@@ -38,6 +39,9 @@ MOST_MODULES = 6  # of the attention, on a terminal
     help="Images without labels: how often classes change bounds the drop in accuracy.",
 )
 @click.option("--reference", type=click.Path(path_type=Path), help="Checkpoint.  [default: the bundle's FP32 graph]")
+@click.option(
+    "--compare", type=click.Path(path_type=Path), metavar="OTHER.ran", help="Another bundle: the reference of this one."
+)
 @click.option("--architecture", metavar="NAME", help="What --reference is, where its keys cannot tell.")
 @click.option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Builds the network of --reference; is executed.")
 @click.option(
@@ -67,6 +71,7 @@ def validate(
     data: Path | None,
     unlabelled: Path | None,
     reference: Path | None,
+    compare: Path | None,
     architecture: str | None,
     model: str | None,
     pairs: Path | None,
@@ -83,8 +88,9 @@ def validate(
 
     Without --data the engine runs the golden inputs and must reproduce the outputs recorded at export. With --data it
     is also compared with the reference, image by image; an image that cannot be read is named and left out. With
-    --unlabelled it is compared on images in random order, only on as many as prove --max-drop where that is given. Exit
-    status 1: an engine failed, or --max-drop is not proven.
+    --unlabelled it is compared on images in random order, only on as many as prove --max-drop where that is given. With
+    --compare the reference is the engine of another bundle, on the same backend. Exit status 1: an engine failed, or
+    --max-drop is not proven.
     """
     from ran_deploy.workflows.validate import ValidateConfig
 
@@ -93,6 +99,7 @@ def validate(
         data=data,
         unlabelled=unlabelled,
         reference=reference,
+        compare=compare,
         architecture=architecture,
         model=model,
         pairs=pairs,
@@ -130,8 +137,12 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
 
 def print_report(report: ValidationReport) -> None:
     """Print a paragraph for each engine, then what could not be read, warnings and verdict last."""
+    if report.compared is not None:
+        print_compared(report, report.compared)
     for engine in report.engines:
         print_engine(engine)
+        if report.compared is not None:
+            print_changes(engine)
     print_certificate(report)
     for image in report.unreadable_images:
         click.echo(f"cannot be read: {printable(f'{image.file}: {image.reason}')}")

@@ -10,6 +10,7 @@ from ran_deploy.errors import ConfigError
 from ran_deploy.report.attention import attention_figures
 from ran_deploy.report.embedding import guessed_pairs, with_vectors, without_pairs
 from ran_deploy.report.schema import (
+    BundleComparison,
     BundleSummary,
     ChangedImage,
     ClassFlip,
@@ -85,6 +86,7 @@ def validation_report(
     created: str,
     unreadable: Sequence[UnreadableImage] = (),
     warnings: Sequence[str] = (),
+    compared: BundleComparison | None = None,
 ) -> ValidationReport:
     """Join the engines' reports, in their order.
 
@@ -117,6 +119,7 @@ def validation_report(
         engines=tuple(engines),
         provenance=provenance,
         created=created,
+        compared=compared,
     )
 
 

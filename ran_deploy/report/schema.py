@@ -17,6 +17,8 @@ __all__ = [
     "SCHEMA_VERSION",
     "AttentionFigures",
     "AttentionImage",
+    "BundleComparison",
+    "BundleDifference",
     "BundleSummary",
     "ChangedImage",
     "ClassFlip",
@@ -41,6 +43,24 @@ class BundleSummary:
     architecture: str
     task: Task
     output_size: int  # number of classes, or of an embedding's features
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleDifference:
+    """One aspect in which two bundles differ, in words: that of the reference, and that of the bundle judged."""
+
+    what: str
+    reference: str
+    bundle: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleComparison:
+    """The other bundle, which takes the place of the reference, and what the two differ in."""
+
+    bundle: BundleSummary
+    precision: str
+    differences: tuple[BundleDifference, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +221,7 @@ class ValidationReport:
 
     `passed` is true only if every measured engine passed. It and all figures are about `images`; another `unreadable`
     ones of the data set could not be used, of which `unreadable_images` are the first few. `warnings` are to be read
-    before any figure.
+    before any figure. `compared` is the other bundle where two were compared: it is the reference of every engine.
     """
 
     images: int
@@ -223,4 +243,5 @@ class ValidationReport:
     engines: tuple[EngineReport, ...]
     provenance: Provenance
     created: str  # ISO 8601, UTC
+    compared: BundleComparison | None = None
     schema_version: int = SCHEMA_VERSION

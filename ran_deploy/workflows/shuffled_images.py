@@ -30,10 +30,12 @@ class ShuffledImages:
         seed: int,
         limit: int | None = None,
         calibrated: Collection[str] = (),
+        also: Preprocessing | None = None,
     ) -> None:
         self.copies = 0
         self._dataset = dataset
         self._recipe = recipe
+        self._also = also
         self._calibrated = frozenset(calibrated)
         self._order: list[int] = np.random.default_rng(seed).permutation(len(dataset)).tolist()
         self._limit = min(limit or len(dataset), len(dataset))
@@ -88,7 +90,7 @@ class ShuffledImages:
 
     def _read(self, pool: ThreadPoolExecutor, indices: list[int]) -> None:
         read: dict[int, ReadImage] = {}
-        tried = pool.map(lambda index: try_image(self._dataset, index, self._recipe), indices)
+        tried = pool.map(lambda index: try_image(self._dataset, index, self._recipe, self._also), indices)
         for index, image in zip(indices, tried, strict=True):
             if isinstance(image, UnreadableImage):
                 self._unreadable.append(image)

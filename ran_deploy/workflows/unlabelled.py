@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -15,19 +15,29 @@ from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import Task
 from ran_deploy.verification.certificate import bound_so_far, certify, is_decided
 from ran_deploy.verification.comparison import ClassTally, Comparison, compare_by
-from ran_deploy.workflows.engines import ALL, expand_backends
-from ran_deploy.workflows.evaluators import Infer, Replayed, open_reference
+from ran_deploy.workflows.engines import ALL
+from ran_deploy.workflows.evaluators import Infer
+from ran_deploy.workflows.references import OtherBundle, Reference, open_references
 from ran_deploy.workflows.shuffled_images import ShuffledImages
 from ran_deploy.workflows.validate_config import Progress, Report, ValidateConfig, Validation
 from ran_deploy.workflows.validation_engines import Compare, run_engines
+from ran_deploy.workflows.validation_images import calibrated_images
 from ran_deploy.workflows.validation_report import Measured, report_on, shown_images
 
 __all__ = ["certify_bundle"]
 
 
-def certify_bundle(bundle: Bundle, config: ValidateConfig, report: Report, progress: Progress) -> Validation:
+def certify_bundle(
+    bundle: Bundle,
+    config: ValidateConfig,
+    backends: Sequence[str],
+    other: OtherBundle | None,
+    report: Report,
+    progress: Progress,
+) -> Validation:
     """Run the self-test of each backend, then images in random order until the budget is proven or cannot be.
 
+    `other` is the bundle whose engines are the reference, where there is one.
     Images that cannot be read are passed over and counted. An unmet budget is no error: see `report.passed`.
     Raises: ConfigError for an embedding, DatasetError for an image that was calibrated with, SelfTestError, and what
     opening bundle, engine, checkpoint or images raises.
@@ -39,25 +49,23 @@ def certify_bundle(bundle: Bundle, config: ValidateConfig, report: Report, progr
             "embedding. Give --data with a folder for each class, or with --pairs."
         )
     assert config.unlabelled is not None
-    backends = expand_backends(bundle, config.backends, config.cache_dir)
     images = ShuffledImages(
         open_images(config.unlabelled),
         manifest.preprocessing,
         seed=config.seed or 0,
         limit=config.limit,
-        calibrated=manifest.calibration.image_sha256 if manifest.calibration else (),
+        calibrated=calibrated_images(manifest) + (calibrated_images(other.bundle.manifest) if other else ()),
+        also=other.bundle.manifest.preprocessing if other else None,
     )
     report(_plan(images, config))
-    with ExitStack() as stack:
-        reference = open_reference(bundle, config.reference, config.model, config.architecture)
-        name, infer = stack.enter_context(reference)
-        report(f"reference: {name}")
+    with open_references(config, bundle, other, lambda: images.taken) as reference:
+        report(f"reference: {reference.name}")
         measured = run_engines(
             bundle,
             backends,
-            _comparing(images, Replayed(infer), config, progress),
+            _comparing(images, reference, config, progress),
             images="images",
-            estimates=ALL in config.backends,
+            estimates=ALL in config.backends and other is None,
             cache_dir=config.cache_dir,
             report=report,
         )
@@ -66,9 +74,10 @@ def certify_bundle(bundle: Bundle, config: ValidateConfig, report: Report, progr
             bundle,
             [_certified(found, images, config) for found in measured],
             images=images.taken,
-            reference=name,
+            reference=reference.name,
             max_drop_pp=config.max_drop_pp,
             warnings=_copies(images),
+            compared=other.comparison if other else None,
         ),
         images=shown_images(images.taken, measured),
     )
@@ -83,7 +92,7 @@ def _plan(images: ShuffledImages, config: ValidateConfig) -> str:
     return f"{order}, until a drop of at most {config.max_drop_pp:g} points is proven"
 
 
-def _comparing(images: ShuffledImages, reference: Replayed, config: ValidateConfig, progress: Progress) -> Compare:
+def _comparing(images: ShuffledImages, reference: Reference, config: ValidateConfig, progress: Progress) -> Compare:
     """Return what compares an engine on one batch after another until the outcome is known."""
 
     def until_decided(tally: ClassTally) -> Iterator[tuple[np.ndarray, None]]:
@@ -95,9 +104,11 @@ def _comparing(images: ShuffledImages, reference: Replayed, config: ValidateConf
                 if config.max_drop_pp is not None and is_decided(changed, done, config.max_drop_pp):
                     return
 
-    def compare(engine: Infer) -> Comparison:
+    def compare(backend: str, engine: Infer) -> Comparison:
         tally = ClassTally()
-        return compare_by(tally, reference.start(), engine, until_decided(tally)).renumbered(images.taken.indices)
+        with reference.start(backend) as expected:
+            found = compare_by(tally, expected, engine, until_decided(tally))
+        return found.renumbered(images.taken.indices)
 
     return compare
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 
-from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.counts import counted
 from ran_deploy.datasets import Split, open_dataset
-from ran_deploy.manifest import Manifest, Task
+from ran_deploy.manifest import Task
 from ran_deploy.verification.embeddings import Compared
+from ran_deploy.workflows.bundle_pair import common_backends
 from ran_deploy.workflows.engines import ALL, expand_backends
-from ran_deploy.workflows.evaluators import Infer, Replayed, open_reference
+from ran_deploy.workflows.evaluators import Infer
+from ran_deploy.workflows.references import OtherBundle, Reference, open_other, open_references
 from ran_deploy.workflows.unlabelled import certify_bundle
 from ran_deploy.workflows.validate_config import Progress, Report, ValidateConfig, Validation, no_progress
 from ran_deploy.workflows.validation_attention import open_attention, shown_attention
-from ran_deploy.workflows.validation_engines import run_engines
+from ran_deploy.workflows.validation_engines import Compare, run_engines
 from ran_deploy.workflows.validation_images import ValidationImages
 from ran_deploy.workflows.validation_report import report_on, shown_images
 from ran_deploy.workflows.validation_tasks import TASKS, ImageRequest
@@ -23,22 +25,6 @@ from ran_deploy.workflows.validation_tasks import TASKS, ImageRequest
 __all__ = ["ValidateConfig", "Validation", "validate_bundle"]
 
 logger = logging.getLogger(__name__)
-
-
-class _Reference:
-    """What one engine after another is compared with, on the same images; its outputs are computed once."""
-
-    def __init__(self, name: str, infer: Infer, images: ValidationImages, task: Task, progress: Progress) -> None:
-        self.name = name
-        self.images = images
-        self._outputs = Replayed(infer)
-        self._task = TASKS[task]
-        self._progress = progress
-
-    def compare(self, engine: Infer) -> Compared:
-        """Compare an engine on all images; what is told of single ones has their index in the data set."""
-        total = len(self.images)
-        return self._task.compare(self.images, self._outputs.start(), engine, lambda done: self._progress(done, total))
 
 
 def validate_bundle(
@@ -53,43 +39,70 @@ def validate_bundle(
     """
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     bundle.verify()  # all of it, also what this run does not use
+    other = open_other(config, bundle)
+    backends = _backends(config, bundle, other)
     if config.unlabelled is not None:
-        return certify_bundle(bundle, config, report, progress)
-    backends = expand_backends(bundle, config.backends, config.cache_dir)
-    images = _read_images(config, bundle.manifest, report, progress) if config.data else None
-    reference, attention = None, None
+        return certify_bundle(bundle, config, backends, other, report, progress)
+    images = _read_images(config, bundle, other, report, progress) if config.data else None
+    reference, compare, attention = None, None, None
     with ExitStack() as stack:
         if images is not None:
-            name, infer = stack.enter_context(
-                open_reference(bundle, config.reference, config.model, config.architecture)
-            )
-            report(f"reference: {name}")
-            reference = _Reference(name, infer, images, bundle.manifest.task, progress)
-            attention = stack.enter_context(open_attention(bundle, images, report, progress))
+            taken = images
+            reference = stack.enter_context(open_references(config, bundle, other, lambda: taken))
+            report(f"reference: {reference.name}")
+            compare = _comparing(images, reference, bundle.manifest.task, progress)
+            if other is None:
+                attention = stack.enter_context(open_attention(bundle, images, report, progress))
         measured = run_engines(
             bundle,
             backends,
-            reference.compare if reference else None,
+            compare,
             attention=attention,
             images=counted(len(images), "image") if images else "",
-            estimates=ALL in config.backends,
+            estimates=ALL in config.backends and other is None,
             cache_dir=config.cache_dir,
             report=report,
         )
-    named = reference.name if reference else None
     return Validation(
-        report=report_on(bundle, measured, images=images, reference=named, max_drop_pp=config.max_drop_pp),
+        report=report_on(
+            bundle,
+            measured,
+            images=images,
+            reference=reference.name if reference else None,
+            max_drop_pp=config.max_drop_pp,
+            compared=other.comparison if other else None,
+        ),
         images=shown_images(images, measured),
         attention=shown_attention(images, {m.backend: m.attention for m in measured if m.attention}) if images else {},
     )
 
 
-def _read_images(config: ValidateConfig, manifest: Manifest, report: Report, progress: Progress) -> ValidationImages:
+def _backends(config: ValidateConfig, bundle: Bundle, other: OtherBundle | None) -> tuple[str, ...]:
+    if other is None:
+        return expand_backends(bundle, config.backends, config.cache_dir)
+    return common_backends(other.bundle, bundle, config.backends, config.cache_dir)
+
+
+def _comparing(images: ValidationImages, reference: Reference, task: Task, progress: Progress) -> Compare:
+    """Return what compares an engine on all images; what is told of single ones has their index in the data set."""
+    total = len(images)
+
+    def compare(backend: str, engine: Infer) -> Compared:
+        with reference.start(backend) as expected:
+            return TASKS[task].compare(images, expected, engine, lambda done: progress(done, total))
+
+    return compare
+
+
+def _read_images(
+    config: ValidateConfig, bundle: Bundle, other: OtherBundle | None, report: Report, progress: Progress
+) -> ValidationImages:
     assert config.data is not None
-    return TASKS[manifest.task].read(
+    return TASKS[bundle.manifest.task].read(
         ImageRequest(
             dataset=open_dataset(config.data, Split.TEST),
-            manifest=manifest,
+            manifest=bundle.manifest,
+            other=other.bundle.manifest if other else None,
             limit=config.limit,
             pairs=config.pairs,
             judged=config.max_drop_pp is not None,

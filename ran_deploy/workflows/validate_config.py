@@ -34,7 +34,8 @@ class ValidateConfig:
     """What to check: without images the golden self-test alone, without `reference` against the bundle's FP32 graph.
 
     Images are `data` or, without labels, `unlabelled`: those are taken in the order of `seed` until the budget is
-    proven or out of reach, all of them without a budget.
+    proven or out of reach, all of them without a budget. `compare` is another bundle, whose engines take the place of
+    the reference.
 
     `backends` may hold 'auto', the best that can run here, and 'all', which also estimates those that cannot by
     emulating their graph. `pairs` is a file that says which images of an embedding's data show the same; without it
@@ -45,6 +46,7 @@ class ValidateConfig:
     data: Path | None = None
     unlabelled: Path | None = None
     reference: Path | None = None
+    compare: Path | None = None
     architecture: str | None = None
     model: str | None = None
     pairs: Path | None = None
@@ -63,6 +65,8 @@ class ValidateConfig:
                 raise ConfigError("--reference compares on images; add --data PATH, or --unlabelled PATH.")
             if self.max_drop_pp is not None:
                 raise ConfigError("--max-drop is judged on images; add --data PATH with labels, or --unlabelled PATH.")
+        if self.compare is not None and (self.reference or self.architecture or self.model):
+            raise ConfigError("--compare makes another bundle the reference; leave --reference and its options out.")
         if self.seed is not None and (self.unlabelled is None or self.seed < 0):
             raise ConfigError(f"--seed {self.seed}: expected 0 or more, and --unlabelled PATH whose order it gives.")
         if self.unlabelled is not None and self.max_drop_pp is not None and not 0 < self.max_drop_pp < 100:

@@ -15,7 +15,7 @@ from ran_deploy.workflows.validation_report import Measured
 
 __all__ = ["Compare", "run_engines"]
 
-Compare = Callable[[Infer], Compared]
+Compare = Callable[[str, Infer], Compared]  # backend and engine -> what comparing it gives
 
 
 def run_engines(
@@ -57,7 +57,7 @@ def _measured(
         return Measured(
             backend=backend,
             self_test=loaded.self_test or prove_engine(bundle, backend, predictor),
-            comparison=compare(predictor.infer_batch) if compare else None,
+            comparison=compare(backend, predictor.infer_batch) if compare else None,
             attention=attention.compare_engine(predictor) if attention else None,
         )
 
@@ -66,7 +66,7 @@ def _estimated(bundle: Bundle, backend: str, compare: Compare, attention: Attent
     """Evaluate the graph of a backend that cannot run here."""
     dialect = BACKENDS[backend]
     with emulated_dialect(bundle, dialect) as infer:
-        comparison = compare(infer)
+        comparison = compare(backend, infer)
     masks = attention.compare_emulated(bundle, dialect) if attention else None
     return Measured(backend=backend, self_test=None, comparison=comparison, attention=masks)
 

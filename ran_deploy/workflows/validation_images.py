@@ -11,10 +11,11 @@ import numpy as np
 from ran_deploy.datasets import Dataset, image_digest, refuse_overlap, select_indices, unreadable
 from ran_deploy.datasets.pairs import ImagePairs
 from ran_deploy.errors import DatasetError, InputError
+from ran_deploy.manifest import Manifest
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.report.schema import UnreadableImage
 
-__all__ = ["BATCH", "ReadImage", "ValidationImages", "read_images", "try_image"]
+__all__ = ["BATCH", "ReadImage", "ValidationImages", "calibrated_images", "read_images", "try_image"]
 
 BATCH = 32  # images in memory at a time; engines split it as their profile demands
 
@@ -61,6 +62,11 @@ class ValidationImages:
             ) from exc
 
 
+def calibrated_images(manifest: Manifest) -> tuple[str, ...]:
+    """Return the digests of the images a bundle was calibrated with."""
+    return manifest.calibration.image_sha256 if manifest.calibration else ()
+
+
 def read_images(
     dataset: Dataset,
     recipe: Preprocessing,
@@ -68,18 +74,20 @@ def read_images(
     limit: int | None = None,
     indices: Sequence[int] | None = None,
     calibrated: Collection[str] = (),
+    also: Preprocessing | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ValidationImages:
     """Read and prepare every image once, or `limit` of them that are balanced over classes, or those at `indices`.
 
-    `calibrated` are the digests of the images an engine was calibrated with; `progress` hears the images done, of all.
+    `calibrated` are the digests of the images an engine was calibrated with; `also` is another recipe that images must
+    be fit for; `progress` hears the images done, of all.
     Raises: DatasetError if one of those is among the images, or if none can be read.
     """
     indices = sorted(select_indices(dataset, limit or len(dataset))) if indices is None else indices
     found: dict[int, str] = {}
     unreadable: list[UnreadableImage] = []
     with ThreadPoolExecutor() as pool:
-        for done, tried in enumerate(pool.map(lambda index: _digest(dataset, index, recipe), indices), 1):
+        for done, tried in enumerate(pool.map(lambda index: _digest(dataset, index, recipe, also), indices), 1):
             progress(done, len(indices))
             if isinstance(tried, UnreadableImage):
                 unreadable.append(tried)
@@ -102,17 +110,21 @@ class ReadImage:
     digest: str
 
 
-def try_image(dataset: Dataset, index: int, recipe: Preprocessing) -> ReadImage | UnreadableImage:
-    """Return an image that can be read and prepared; of any other, why not."""
+def try_image(
+    dataset: Dataset, index: int, recipe: Preprocessing, also: Preprocessing | None = None
+) -> ReadImage | UnreadableImage:
+    """Return an image that can be read and prepared, by the recipe `also` as well; of any other, why not."""
     try:
         image = dataset.image(index)
+        if also is not None:
+            prepare(image, also)
         return ReadImage(prepare(image, recipe), image_digest(image))
     except InputError as exc:
         origin, reason = unreadable(dataset, index, exc)
         return UnreadableImage(file=origin, reason=reason)
 
 
-def _digest(dataset: Dataset, index: int, recipe: Preprocessing) -> str | UnreadableImage:
+def _digest(dataset: Dataset, index: int, recipe: Preprocessing, also: Preprocessing | None) -> str | UnreadableImage:
     """Return the digest of an image, without its pixels: those of a whole data set may be waiting here."""
-    tried = try_image(dataset, index, recipe)
+    tried = try_image(dataset, index, recipe, also)
     return tried if isinstance(tried, UnreadableImage) else tried.digest

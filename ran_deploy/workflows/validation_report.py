@@ -15,7 +15,7 @@ from ran_deploy.errors import InputError
 from ran_deploy.manifest import Manifest
 from ran_deploy.preprocessing import describe
 from ran_deploy.report.building import engine_report, validation_report
-from ran_deploy.report.schema import BundleSummary, EngineReport, Provenance, ValidationReport
+from ran_deploy.report.schema import BundleComparison, BundleSummary, EngineReport, Provenance, ValidationReport
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.verification.attention import AttentionComparison
 from ran_deploy.verification.certificate import Certificate
@@ -23,7 +23,7 @@ from ran_deploy.verification.embeddings import Compared
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.validation_images import ValidationImages
 
-__all__ = ["Measured", "report_on", "shown_images"]
+__all__ = ["Measured", "report_on", "shown_images", "summary_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ def report_on(
     reference: str | None,
     max_drop_pp: float | None,
     warnings: Sequence[str] = (),
+    compared: BundleComparison | None = None,
 ) -> ValidationReport:
     """Judge each backend and join them; `reference` is the name of what they were compared with on `images`.
 
@@ -56,18 +57,25 @@ def report_on(
     manifest = bundle.manifest
     return validation_report(
         [_engine(manifest, found, images, max_drop_pp) for found in measured],
-        bundle=BundleSummary(
-            name=manifest.name,
-            sha256=bundle.digest,
-            architecture=manifest.architecture,
-            task=manifest.task,
-            output_size=manifest.output_size,
-        ),
+        bundle=summary_of(bundle),
         provenance=_provenance(manifest, images, reference),
         max_drop_pp=max_drop_pp,
         unreadable=images.unreadable if images else (),
         warnings=warnings,
+        compared=compared,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def summary_of(bundle: Bundle) -> BundleSummary:
+    """Return which bundle it is."""
+    manifest = bundle.manifest
+    return BundleSummary(
+        name=manifest.name,
+        sha256=bundle.digest,
+        architecture=manifest.architecture,
+        task=manifest.task,
+        output_size=manifest.output_size,
     )
 
 

@@ -14,7 +14,7 @@ from ran_deploy.manifest import Manifest, Task
 from ran_deploy.verification.comparison import Comparison, Infer, compare
 from ran_deploy.verification.embeddings import Compared, EmbeddingComparison, compare_embeddings
 from ran_deploy.verification.same_different import FOLDS, check_pairs
-from ran_deploy.workflows.validation_images import ValidationImages, read_images
+from ran_deploy.workflows.validation_images import ValidationImages, calibrated_images, read_images
 
 __all__ = ["TASKS", "ImageRequest", "TaskValidation"]
 
@@ -23,7 +23,8 @@ __all__ = ["TASKS", "ImageRequest", "TaskValidation"]
 class ImageRequest:
     """Which images of `dataset` are asked for. `judged`: there is a budget, so something must be known of them.
 
-    `report` gets a line for each stage, `progress` the images read, of how many.
+    `report` gets a line for each stage, `progress` the images read, of how many. `other` is the manifest of another
+    bundle that is to run on the same images.
     """
 
     dataset: Dataset
@@ -33,6 +34,7 @@ class ImageRequest:
     judged: bool
     report: Callable[[str], None]
     progress: Callable[[int, int], None]
+    other: Manifest | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ def _compare_vectors(
 
 
 def _read(request: ImageRequest, pairs: ImagePairs | None = None) -> ValidationImages:
-    dataset, calibration = request.dataset, request.manifest.calibration
+    dataset, other = request.dataset, request.other
     wanted = len(pairs.images) if pairs is not None else min(request.limit or len(dataset), len(dataset))
     request.report(f"reading {counted(wanted, 'image')} of {dataset.name}")
     images = read_images(
@@ -112,7 +114,8 @@ def _read(request: ImageRequest, pairs: ImagePairs | None = None) -> ValidationI
         request.manifest.preprocessing,
         limit=request.limit,
         indices=pairs.images if pairs is not None else None,
-        calibrated=calibration.image_sha256 if calibration else (),
+        calibrated=calibrated_images(request.manifest) + (calibrated_images(other) if other else ()),
+        also=other.preprocessing if other else None,
         progress=request.progress,
     )
     if images.unreadable:
