@@ -1,0 +1,87 @@
+"""Every TensorRT name that the sources use, against TensorRT-RTX as installed and against 10.3 and 11.4 as listed.
+
+tests/oracle/make_tensorrt_names.py made the lists from NVIDIA's own bindings.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+from ran_deploy import vendors
+from ran_deploy.converters.builders import trt as builder
+from ran_deploy.runtime.backends import trt as runner
+
+LISTED = json.loads((Path(__file__).parent / "oracle" / "tensorrt_names.json").read_text())
+# Variables and attributes of the sources that hold TensorRT's objects; the module itself is "".
+OWNERS = {
+    builder: {
+        "trt": "",
+        "_trt": "",
+        "_builder": "Builder",
+        "network": "INetworkDefinition",
+        "config": "IBuilderConfig",
+        "profile": "IOptimizationProfile",
+        "parser": "OnnxParser",
+        "error": "ParserError",
+        "tensor": "ITensor",
+    },
+    runner: {"trt": "", "_context": "IExecutionContext", "_engine": "ICudaEngine", "_runtime": "Runtime"},
+    vendors: {"trt": "", "levels": "ILogger.Severity"},
+}
+RTX_ONLY = {
+    ("", "ComputeCapability"),
+    ("IBuilderConfig", "num_compute_capabilities"),
+    ("IBuilderConfig", "set_compute_capability"),
+}
+
+
+def names_used(module) -> set[tuple[str, str]]:
+    """Return (class, name) pairs; trt.MemoryPoolType.WORKSPACE is a member of that class of the module."""
+    owners, found = OWNERS[module], set()
+
+    def owner_of(node) -> str | None:
+        label = node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)
+        if isinstance(node, ast.Attribute) and owner_of(node.value) == "" and node.attr[0].isupper():
+            return node.attr  # a class of the module
+        return owners.get(label) if not isinstance(node, ast.Call) else None
+
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Attribute) and not node.attr.startswith("_"):
+            owner = owner_of(node.value)
+            found |= set() if owner is None else {(owner, node.attr)}
+    return found
+
+
+USED = sorted({pair for module in OWNERS for pair in names_used(module)})
+
+
+def test_the_names_are_found_in_the_sources():
+    assert {("", "Builder"), ("IBuilderConfig", "progress_monitor"), ("MemoryPoolType", "WORKSPACE")} <= set(USED)
+    assert {("IExecutionContext", "execute_async_v3"), ("TensorIOMode", "INPUT"), ("", "ILogger")} <= set(USED)
+    assert len(USED) > 45
+
+
+@pytest.mark.parametrize(("owner", "name"), USED)
+def test_the_installed_tensorrt_rtx_has_it(owner, name):
+    holder = pytest.importorskip("tensorrt_rtx")
+    for part in owner.split(".") if owner else ():
+        holder = getattr(holder, part)
+    assert hasattr(holder, name)
+
+
+@pytest.mark.parametrize("version", LISTED)
+@pytest.mark.parametrize(("owner", "name"), USED)
+def test_tensorrt_has_it_but_for_what_only_rtx_is_asked_for(version, owner, name):
+    table = LISTED[version]
+    names = table["module"] if owner == "" else table["classes"].get(owner, ())
+    assert (name in names) != ((owner, name) in RTX_ONLY)
+
+
+def test_the_lists_are_of_both_generations():
+    assert "FP16" in LISTED["10.3.0"]["classes"]["BuilderFlag"]
+    assert "FP16" not in LISTED["11.4.0.106"]["classes"]["BuilderFlag"]  # strongly typed alone
