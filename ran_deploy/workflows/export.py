@@ -14,7 +14,7 @@ import onnx_ir as ir
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.bundle import Bundle, check_output, open_bundle, write_bundle
 from ran_deploy.cache import default_cache_dir
-from ran_deploy.calibration import CalibrationMethod, describe_stability, has_settled, table_to_json
+from ran_deploy.calibration import CalibrationMethod, CalibrationTable, describe_stability, has_settled, table_to_json
 from ran_deploy.converters.attention import add_attention_outputs
 from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.counts import counted
@@ -128,6 +128,7 @@ class _Source:
     recipe_source: str
     labels: tuple[str, ...] | None
     images: CalibrationImages | None
+    table: CalibrationTable | None
     notes: tuple[str, ...]
 
 
@@ -158,6 +159,7 @@ def export_bundle(
 
 
 def _read_source(config: ExportConfig, report: Report) -> _Source:
+    table = read_table(config.calibration_table) if config.calibration_table is not None else None
     checkpoint = load_checkpoint(
         config.checkpoint, architecture=config.architecture, model=config.model, input_size=config.input_size
     )
@@ -186,6 +188,7 @@ def _read_source(config: ExportConfig, report: Report) -> _Source:
         recipe_source=recipe_source,
         labels=labels,
         images=images,
+        table=table,
         notes=_notes(checkpoint, recipe, images, report) if images is not None else (),
     )
 
@@ -226,8 +229,7 @@ def _graphs(
     artifact, calibration = reference, None
     files: dict[str, bytes] = {}
     if config.precision is Precision.INT8:
-        assert source.images is not None
-        result = _calibrated(config, reference, source.images, report, progress)
+        result = _calibrated(config, reference, source, report, progress)
         artifact, calibration = result.model, replace(result.record, equalization=equalization)
         _report_stability(calibration, report)
         check(artifact)
@@ -254,23 +256,24 @@ def _graphs(
 
 
 def _calibrated(
-    config: ExportConfig, reference: ir.Model, images: CalibrationImages, report: Report, progress: Progress
+    config: ExportConfig, reference: ir.Model, source: _Source, report: Report, progress: Progress
 ) -> Quantized:
+    images = source.images
+    assert images is not None
     shown = f"{counted(len(images.prepared), 'image')} of {images.dataset}"
-    if config.calibration_table is None:
+    if source.table is None:
         report(f"calibrating on {shown}")
         return quantized(reference, images, config.calibration_method, progress=progress)
-    table = read_table(config.calibration_table)
-    result = requantized(reference, images, table)
-    report(f"ranges of {config.calibration_table}, calibrated by {table.method.value} on these {shown}")
+    result = requantized(reference, images, source.table)
+    report(f"ranges of {config.calibration_table}, calibrated by {source.table.method.value} on these {shown}")
     return result
 
 
 def _report_stability(record: CalibrationRecord, report: Report) -> None:
     """Say whether there were images enough, and warn where not."""
     if not record.stability:
-        logger.warning("%s tell nothing of how far ranges vary; give a few hundred", counted(record.images, "image"))
-    elif has_settled(record.stability[-1]):
+        return  # fewer than 16 images: `selection_warnings` has said so
+    if has_settled(record.stability[-1]):
         report(describe_stability(record.stability[-1]))
     else:
         logger.warning("%s", describe_stability(record.stability[-1]))

@@ -68,6 +68,12 @@ BAD_OPTIONS = {
     "too small": (["--input-size", "2"], "The smallest side it takes is"),
     "too small in width": (["--input-size", "64x3"], "64x3 is too small"),
     "no such option": (["--presicion", "fp32"], "--presicion"),
+    "calibration table missing": (
+        ["--precision", "int8", "--calibration-data", "x", "--calibration-table", "/nowhere"],
+        "/nowhere: No",
+    ),
+    "calibration table for floats": (["--calibration-table", "x"], "is for INT8"),
+    "calibration table and method": (["--calibration-table", "x", "--calibration", "mse"], "give one of them"),
     "calibration data missing": (["--calibration-data", "/nowhere"], "/nowhere does not exist"),
 }
 
