@@ -29,6 +29,10 @@ class Counter:
         shown = counted(done, "image") if total is None else f"{done:,} of {counted(total, 'image')}"
         self._show(f"{shown}: {note}" if note else shown)
 
+    def count(self, done: int, what: str) -> None:
+        """Show how many of something else, in the singular, are done."""
+        self._show(counted(done, what))
+
     def share(self, done: float) -> None:
         """Show which share, 0..1, of something is done."""
         self._show(f"{done:.0%}")

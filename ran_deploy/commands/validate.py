@@ -18,8 +18,10 @@ from ran_deploy.commands.common import (
     write_json,
 )
 from ran_deploy.commands.compare_lines import print_changes, print_compared
+from ran_deploy.commands.diagnosis import refuse_unused, run_diagnosis
 from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
+from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from ran_deploy.report.schema import AttentionFigures, EmbeddingFigures, EngineReport, ValidationReport
@@ -62,6 +64,17 @@ MOST_MODULES = 6  # of the attention, on a terminal
 @click.option("--limit", type=int, metavar="N", help="Use N images only, balanced over the classes of --data.")
 @click.option("--seed", type=int, metavar="N", help="Gives the random order of --unlabelled images.  [default: 0]")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report to FILE.html or FILE.json.")
+@click.option(
+    "--diagnose",
+    is_flag=True,
+    help="Find the layer at which the engine leaves its graph, and where the graph leaves FP32, on the golden inputs.",
+)
+@click.option(
+    "--diagnose-output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where --diagnose writes the smallest graph that shows a fault.  [default: NAME-diagnosis]",
+)
 @cache_dir_option()
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -80,6 +93,8 @@ def validate(
     limit: int | None,
     seed: int | None,
     report: Path | None,
+    diagnose: bool,
+    diagnose_output: Path | None,
     cache_dir: Path | None,
     require_signature: Path | None,
     as_json: bool,
@@ -92,6 +107,11 @@ def validate(
     --compare the reference is the engine of another bundle, on the same backend. Exit status 1: an engine failed, or
     --max-drop is not proven.
     """
+    if diagnose_output is not None and not diagnose:
+        raise ConfigError("--diagnose-output is where --diagnose writes; add --diagnose.")
+    if diagnose:
+        refuse_unused(click.get_current_context())
+        return run_diagnosis(bundle, backend, diagnose_output, cache_dir, require_signature, as_json=as_json)
     from ran_deploy.workflows.validate import ValidateConfig
 
     config = ValidateConfig(
@@ -132,7 +152,10 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
         write_report(validation.report, report_path, validation.images, validation.attention)
         if not as_json:
             click.echo(f"report: {report_path}")
-    return 0 if validation.report.passed else 1
+    if validation.report.passed:
+        return 0
+    counter.line("Which layers lose most: add --diagnose and leave the images out.")
+    return 1
 
 
 def print_report(report: ValidationReport) -> None:

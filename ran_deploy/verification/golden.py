@@ -13,7 +13,7 @@ from ran_deploy.manifest import Task
 from ran_deploy.verification.golden_rows import ROW_RULES, RowRule, allowed_errors
 from ran_deploy.verification.metrics import relative_l2, row_cosines
 
-__all__ = ["BatchCheck", "SelfTestResult", "golden_batch_sizes", "self_test"]
+__all__ = ["BatchCheck", "SelfTestResult", "golden_batch_sizes", "self_test", "tolerance_of"]
 
 TOLERANCE = 0.03  # engines of one INT8 graph differ by up to 0.022 (OpenVINO against ONNX Runtime)
 SPREADS = 3
@@ -69,7 +69,7 @@ def self_test(
     """
     if not len(inputs) or len(inputs) != len(recorded):
         raise ShapeError(f"There are {len(inputs)} golden inputs for {len(recorded)} recorded outputs. Export again.")
-    tolerance = max(TOLERANCE, SPREADS * spread)
+    tolerance = tolerance_of(spread)
     rule = ROW_RULES[task]
     batches = tuple(
         _check_batch(infer, inputs, recorded, rule, tolerance, size) for size in golden_batch_sizes(max_batch)
@@ -80,6 +80,11 @@ def self_test(
         batches=batches,
         summary=_summary(batches, tolerance, rule),
     )
+
+
+def tolerance_of(spread: float) -> float:
+    """Return the relative L2 distance from the recorded outputs that an engine may have."""
+    return max(TOLERANCE, SPREADS * spread)
 
 
 def golden_batch_sizes(max_batch: int) -> tuple[int, ...]:

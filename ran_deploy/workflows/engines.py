@@ -18,6 +18,7 @@ from ran_deploy.errors import (
     EngineMismatchError,
     OutputError,
     RanDeployError,
+    SelfTestError,
 )
 from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.precision import Precision
@@ -36,6 +37,7 @@ __all__ = [
     "expand_backends",
     "export_engines",
     "find_engine",
+    "fresh_engine",
     "keep_engines",
     "load_engine",
     "runnable_backends",
@@ -128,7 +130,7 @@ def load_engine(
         raise EngineMismatchError(_missing_engine(bundle, backend, cache_dir) or f"There is no engine for {backend}.")
     if engine is None:
         logger.info("building the %s engine for this machine", backend)
-        engine, origin = _built(bundle, backend, bundle.manifest.batch), "built"
+        engine, origin = fresh_engine(bundle, backend, bundle.manifest.batch), "built"
     predictor = open_predictor(bundle.manifest, backend, engine, threads)
     if engine.proven:
         return LoadedEngine(predictor=predictor, origin=origin, self_test=None)
@@ -169,7 +171,7 @@ def build_engine(
             f"--workspace, --optimization-level and --compute-capability are for TensorRT's builders; leave them out "
             f"for {backend}."
         )
-    engine, result = _built(bundle, backend, batch or bundle.manifest.batch, gpu, progress), None
+    engine, result = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, progress), None
     if reason := unavailable_reason(backend):
         logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
     else:
@@ -192,18 +194,23 @@ def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTest
     require_dialect(bundle, backend)
     try:
         return prove(predictor, read_golden(bundle), f"The {backend} engine of {bundle.path}")
+    except SelfTestError as exc:
+        predictor.close()
+        where = f"ran-validate {bundle.path} --diagnose --backend {backend}"
+        raise SelfTestError(f"{exc}. To see where it goes wrong: {where}") from exc
     except RanDeployError:
         predictor.close()
         raise
 
 
-def _built(
+def fresh_engine(
     bundle: Bundle,
     backend: str,
     batch: BatchProfile,
     gpu: GpuOptions | None = None,
     progress: Progress | None = None,
 ) -> CachedEngine:
+    """Build an engine that is neither proven nor kept. Raises: BuildError, BackendUnavailableError."""
     graph = bundle.read(bundle.manifest.dialects[require_dialect(bundle, backend)].graph)
     options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu or GpuOptions())
     return CachedEngine(data=open_builder(backend).build(graph, options, progress), batch=batch, proven=False)

@@ -17,7 +17,7 @@ from ran_deploy.verification.attention import rows_from_masks
 from ran_deploy.verification.golden import SelfTestResult, self_test
 from ran_deploy.verification.golden_masks import mask_test
 
-__all__ = ["GOLDEN_FILE", "GOLDEN_INPUTS", "Golden", "prove", "read_golden", "synthetic_inputs"]
+__all__ = ["GOLDEN_FILE", "GOLDEN_INPUTS", "Golden", "golden_result", "prove", "read_golden", "synthetic_inputs"]
 
 GOLDEN_FILE = "golden.npz"
 GOLDEN_INPUTS = 32
@@ -79,10 +79,15 @@ def _stretched(grid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def prove(predictor: Predictor, golden: Golden, name: str) -> SelfTestResult:
-    """Run the golden self-test of an engine: its logits, then its masks where the bundle has any.
+    """Run the golden self-test of an engine. Raises: SelfTestError, calling it `name`, if it must not be used."""
+    result = golden_result(predictor, golden)
+    if not result.passed:
+        raise SelfTestError(f"{name} failed the golden self-test and is not used: {result.summary}")
+    return result
 
-    Raises: SelfTestError, calling the engine `name`, if it fails: that engine must not be used.
-    """
+
+def golden_result(predictor: Predictor, golden: Golden) -> SelfTestResult:
+    """Compare an engine with what is recorded for its dialect: logits, then masks where the bundle has any."""
     manifest, dialect = predictor.manifest, dialect_of(predictor.backend)
     if dialect not in golden.logits:
         raise BundleError(f"The bundle has no golden logits for the {dialect} dialect. Export it with that backend.")
@@ -97,7 +102,5 @@ def prove(predictor: Predictor, golden: Golden, name: str) -> SelfTestResult:
     if result.passed and manifest.attention and dialect in golden.attention:
         found = rows_from_masks(predictor.infer_outputs(golden.inputs).attention, manifest.attention)
         masks = mask_test(golden.attention[dialect], found, manifest.attention, result.tolerance)
-        result = replace(result, passed=masks.passed, summary=masks.joined(result.summary))
-    if not result.passed:
-        raise SelfTestError(f"{name} failed the golden self-test and is not used: {result.summary}")
+        return replace(result, passed=masks.passed, summary=masks.joined(result.summary))
     return result
