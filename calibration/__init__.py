@@ -1,6 +1,6 @@
 """Calibration: how large activations get on real images, and the table that keeps it."""
 
-from ran_deploy.calibration.channels import collect_channel_maxima
+from ran_deploy.calibration.channels import ChannelSizes, collect_channel_sizes
 from ran_deploy.calibration.collect import Ranges, RangesByImages, collect_ranges, halvings, sum_outputs
 from ran_deploy.calibration.methods import RANGE_RULES, CalibrationMethod
 from ran_deploy.calibration.stability import describe_stability, has_settled, range_changes
@@ -10,9 +10,10 @@ __all__ = [
     "RANGE_RULES",
     "CalibrationMethod",
     "CalibrationTable",
+    "ChannelSizes",
     "Ranges",
     "RangesByImages",
-    "collect_channel_maxima",
+    "collect_channel_sizes",
     "collect_ranges",
     "data_digest",
     "describe_stability",

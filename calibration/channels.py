@@ -1,33 +1,47 @@
-"""The largest value of each channel of a tensor, over all calibration images."""
+"""How large each channel of a tensor gets, over all calibration images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from ran_deploy.calibration.collect import rebatched
 
-__all__ = ["collect_channel_maxima"]
+__all__ = ["ChannelSizes", "collect_channel_sizes"]
 
 
-def collect_channel_maxima(
+@dataclass(frozen=True)
+class ChannelSizes:
+    """The largest |x| of each channel and its mean x^2 over all images and pixels, float64 (C,) both."""
+
+    largest: np.ndarray
+    mean_square: np.ndarray
+
+
+def collect_channel_sizes(
     run: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     batches: Iterable[np.ndarray],
     *,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, np.ndarray]:
-    """Return for each tensor (N, C, ...) that `run` returns the largest value of every channel, (C,).
+) -> dict[str, ChannelSizes]:
+    """Return the sizes of the channels of each tensor (N, C, ...) that `run` returns, from one pass.
 
     `run` and `batches` as for `collect_ranges`; `progress` hears the number of images done so far.
     """
-    maxima: dict[str, np.ndarray] = {}
+    largest: dict[str, np.ndarray] = {}
+    squares: dict[str, np.ndarray] = {}
     images = 0
     for batch in rebatched(batches):
         for name, array in run(batch).items():
-            found = array.max(axis=(0, *range(2, array.ndim)))
-            maxima[name] = np.maximum(maxima[name], found) if name in maxima else found
+            others = (0, *range(2, array.ndim))
+            found = np.abs(array).max(axis=others).astype(np.float64)
+            # A mean over pixels, as a sum over images: the last batch may be smaller.
+            square = np.square(array, dtype=np.float64).mean(axis=others) * len(array)
+            largest[name] = np.maximum(largest.get(name, found), found)
+            squares[name] = squares.get(name, 0.0) + square
         images += len(batch)
         if progress is not None:
             progress(images)
-    return maxima
+    return {name: ChannelSizes(found, squares[name] / images) for name, found in largest.items()}

@@ -222,7 +222,8 @@ def _graphs(
     equalization = None
     if config.precision is Precision.INT8:
         assert source.images is not None
-        reference, equalization = equalized(reference, source.images)
+        total = len(source.images.prepared)
+        reference, equalization = equalized(reference, source.images, progress=lambda done: progress(done, total))
         if equalization.channels:
             report(_scaled(equalization))
     require_parity(reference, checkpoint, recipe, inputs, expected)

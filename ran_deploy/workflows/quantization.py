@@ -15,7 +15,7 @@ from ran_deploy.calibration import (
     CalibrationMethod,
     CalibrationTable,
     RangesByImages,
-    collect_channel_maxima,
+    collect_channel_sizes,
     collect_ranges,
     data_digest,
     halvings,
@@ -112,12 +112,12 @@ def equalized(
         return twin, equalize(twin, {})
     observed = open_reference(model_bytes(with_outputs(model, names)))
     try:
-        maxima = collect_channel_maxima(
+        sizes = collect_channel_sizes(
             lambda batch: _only(names, observed.infer({INPUT: batch})), [images.prepared], progress=progress
         )
     finally:
         observed.close()
-    return twin, equalize(twin, maxima)
+    return twin, equalize(twin, sizes)
 
 
 def measured_ranges(

@@ -7,7 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ran_deploy.converters.equalize import channel_factors, equalize, find_equalizable, weight_shares
+from ran_deploy.calibration import ChannelSizes
+from ran_deploy.converters.equalize import equalize, find_equalizable, reader_weights, scale
 
 CHANNELS = 6
 
@@ -25,9 +26,14 @@ def constants(rng):
         "depthwise": rng.normal(0, 0.3, (CHANNELS, 1, 3, 3)),
         "grouped": rng.normal(0, 0.3, (4, CHANNELS // 2, 1, 1)),
         "linear": rng.normal(0, 0.3, (7, CHANNELS)),
+        "upright": rng.normal(0, 0.3, (CHANNELS, 7)),
+        "square": rng.normal(0, 0.3, (7, 7)),
         "wide": rng.normal(0, 0.3, (7, CHANNELS * 9 * 7)),
         "slope": rng.uniform(0, 1, (CHANNELS, 1, 1)),
         "scales": np.array([1, 1, 2, 1.5]),
+        "channel_scales": np.array([1, 2, 1, 1]),
+        "w12": rng.normal(0, 0.3, (4, 2 * CHANNELS, 1, 1)),
+        "roi": np.array([0, 0, 0, 0, 1, 1, 1, 1]),
         "six": np.array(6.0),
         "zero": np.array(0.0),
     }
@@ -65,6 +71,18 @@ SCALABLE = {
         node("Flatten", "p", "f", axis=1),
         node("Gemm", "f linear", "y", transB=1),
     ],
+    "flattened with its pixels": [*RELU, node("Flatten", "r", "f", axis=1), node("Gemm", "f wide", "y", transB=1)],
+    "matrix product": [
+        *NORM_RELU,
+        node("GlobalAveragePool", "r", "p"),
+        node("Flatten", "p", "f", axis=1),
+        node("MatMul", "f upright", "y"),
+    ],
+    "norm behind": [
+        *RELU,
+        node("MaxPool", "r", "p", kernel_shape=[2, 2]),
+        node("BatchNormalization", "p gamma beta mean variance", "y"),
+    ],
     "norm that is read raw as well": [
         *CONV,
         node("BatchNormalization", "c gamma beta mean variance", "n"),
@@ -91,7 +109,20 @@ DECLINED = {
     "leaky": [*CONV, node("PRelu", "c slope", "r"), node("Conv", "r w1", "y")],
     "sigmoid behind": [*RELU, node("Sigmoid", "r", "s"), node("Conv", "s w1", "y")],
     "weights from a tensor": [*RELU, node("Identity", "w1", "w"), node("Conv", "r w", "y")],
-    "flattened with its pixels": [*RELU, node("Flatten", "r", "f", axis=1), node("Gemm", "f wide", "y", transB=1)],
+    "product with every row": [*RELU, node("MatMul", "r square", "y")],
+    "channels resized": [*RELU, node("Resize", "r  channel_scales", "p"), node("Conv", "p w12", "y")],
+    "pixels filled in": [
+        *RELU,
+        node("Resize", "r roi scales", "p", coordinate_transformation_mode="tf_crop_and_resize"),
+        node("Conv", "p w1", "y"),
+    ],
+    "indices of a pool": [
+        *RELU,
+        helper.make_node("MaxPool", ["r"], ["p", "i"], kernel_shape=[2, 2]),
+        node("Conv", "p w1", "a"),
+        node("Cast", "i", "b", to=TensorProto.FLOAT),
+        node("Conv", "b depthwise", "y", group=CHANNELS),
+    ],
     "transposed": [*RELU, node("Transpose", "r", "t", perm=[0, 1, 3, 2]), node("Conv", "t w1", "y")],
 }
 
@@ -115,17 +146,31 @@ def outputs(model, x):
     return ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x})[0]
 
 
+FACTORS = np.array([1, 64, 1 / 32, 1, 2, 0.25])
+
+
 @pytest.mark.parametrize("case", SCALABLE)
 def test_channels_are_scaled_and_the_outputs_stay_the_same_to_the_last_bit(case, rng):
     model = model_of(SCALABLE[case], rng)
     x = rng.normal(size=(2, 3, 9, 7)).astype(np.float32)
-    expected = outputs(model, x)
-    scaled = equalize(model, {"r": np.array([1, 6400, 0.005, 1, 0, 3])})
-    assert scaled.tensors == 1
-    assert scaled.channels >= 2
-    assert scaled.largest_factor >= 4
+    expected, before = outputs(model, x), relu_outputs(model, x)
+    (place,) = find_equalizable(model.graph)
+    scale(model.graph, place, FACTORS)
     onnx.checker.check_model(ir.to_proto(model))
     np.testing.assert_array_equal(outputs(model, x), expected)
+    np.testing.assert_array_equal(relu_outputs(model, x), before / FACTORS.astype(np.float32)[:, None, None])
+
+
+def relu_outputs(model, x):
+    twin = model.clone()
+    relu = next(node for node in twin.graph if node.op_type == "Relu")
+    twin.graph.outputs.append(relu.outputs[0])
+    return ReferenceEvaluator(ir.to_proto(twin)).run(None, {"x": x})[1]
+
+
+def sizes_of(array):
+    wide = array.astype(np.float64)
+    return ChannelSizes(np.abs(wide).max(axis=(0, 2, 3)), (wide**2).mean(axis=(0, 2, 3)))
 
 
 @pytest.mark.parametrize("case", DECLINED)
@@ -140,25 +185,26 @@ def test_what_would_change_the_outputs_is_left_alone(case, rng):
 def test_the_channel_that_stood_out_is_brought_down(rng):
     model = model_of(SCALABLE["norm"], rng)
     x = rng.normal(size=(2, 3, 9, 7)).astype(np.float32)
+    plain = relu_outputs(model, x)
+    (place,) = find_equalizable(model.graph)
+    scale(model.graph, place, np.array([1, 1, 1 / 128, 1, 1, 1]))
+    expected, found = outputs(model, x), relu_outputs(model, x)
+    assert found.max() > 30 * plain.max()
+    done = equalize(model, {"r": sizes_of(found)})
+    assert done.tensors == 1
+    assert done.channels <= 2
+    assert 32 <= done.largest_factor <= 512
+    np.testing.assert_array_equal(outputs(model, x), expected)
+    assert relu_outputs(model, x).max() < 4 * plain.max()
+    assert equalize(model, {"r": sizes_of(relu_outputs(model, x))}).channels == 0
 
-    def maxima(model):
-        twin = model.clone()
-        relu = next(node for node in twin.graph if node.op_type == "Relu")
-        twin.graph.outputs.append(relu.outputs[0])
-        return ReferenceEvaluator(ir.to_proto(twin)).run(None, {"x": x})[1].max(axis=(0, 2, 3))
 
-    gamma, beta = (model.graph.initializers[name] for name in ("gamma", "beta"))
-    for value in (gamma, beta):
-        value.const_value = ir.tensor(value.const_value.numpy() * np.float32([1, 1, 128, 1, 1, 1]), name=value.name)
-    weight = model.graph.initializers["w2"]
-    shrunk = weight.const_value.numpy() / np.float32([1, 1, 128, 1, 1, 1])[:, None, None]
-    weight.const_value = ir.tensor(shrunk, name="w2")
-    before = maxima(model)
-    equalize(model, {"r": before})
-    after = maxima(model)
-    assert before[2] > 30 * np.delete(before, 2).max()
-    assert after[2] < 8 * np.delete(after, 2).max()
-    assert equalize(model, {"r": maxima(model)}).channels == 0
+def test_a_sane_tensor_is_left_as_it_is(rng):
+    model = model_of(SCALABLE["norm"], rng)
+    before = ir.to_proto(model).SerializeToString()
+    done = equalize(model, {"r": ChannelSizes(np.array([1, 2, 1.5, 3, 1, 1]), np.ones(CHANNELS))})
+    assert (done.tensors, done.channels, done.largest_factor) == (0, 0, 1)
+    assert ir.to_proto(model).SerializeToString() == before
 
 
 def test_a_shared_constant_stays_as_it_is_for_its_other_readers(rng):
@@ -167,26 +213,33 @@ def test_a_shared_constant_stays_as_it_is_for_its_other_readers(rng):
     model = model_of([*nodes, node("Add", "a b", "y")], rng)
     x = rng.normal(size=(2, 3, 9, 7)).astype(np.float32)
     expected = outputs(model, x)
-    assert equalize(model, {"r": np.array([1, 6400, 0.005, 1, 2, 3])}).tensors == 1
+    (place,) = find_equalizable(model.graph)
+    scale(model.graph, place, FACTORS)
     np.testing.assert_array_equal(outputs(model, x), expected)
 
 
-def test_shares_are_of_each_output_channels_largest_weight():
-    weight = np.array([[1.0, -4.0, 0.0], [10.0, 2.0, 0.0]]).reshape(2, 3, 1, 1)
-    np.testing.assert_allclose(weight_shares(weight), [1.0, 1.0, 0.0])  # 10 / 10, 4 / 4
-    np.testing.assert_allclose(weight_shares(weight[:1]), [0.25, 1.0, 0.0])
-    grouped = np.array([[1.0, 2.0], [8.0, 4.0]]).reshape(2, 2, 1, 1)  # two groups of two inputs each
-    np.testing.assert_allclose(weight_shares(grouped, groups=2), [0.5, 1.0, 1.0, 0.5])
-    np.testing.assert_array_equal(weight_shares(np.zeros((2, 3, 1, 1))), [0, 0, 0])
+def test_weights_of_readers_are_summed_up_by_output_and_input_channel(rng):
+    model = model_of(SCALABLE["grouped"], rng)
+    (place,) = find_equalizable(model.graph)
+    weight = model.graph.initializers["grouped"].const_value.numpy().astype(np.float64)  # (4, 3), two groups
+    spread = np.zeros((4, 6))
+    spread[:2, :3], spread[2:, 3:] = weight[:2, :, 0, 0], weight[2:, :, 0, 0]
+    found = reader_weights(place.readers[0], CHANNELS)
+    np.testing.assert_allclose(found.largest, np.abs(spread))
+    np.testing.assert_allclose(found.square, spread**2)
+    assert found.pixels == 1
+    flat = model_of(SCALABLE["flattened with its pixels"], rng)
+    (place,) = find_equalizable(flat.graph)
+    wide = flat.graph.initializers["wide"].const_value.numpy().reshape(7, CHANNELS, 9 * 7)
+    found = reader_weights(place.readers[0], CHANNELS)
+    np.testing.assert_allclose(found.largest, np.abs(wide).max(axis=2))
+    assert found.pixels == 63
 
 
-def test_factors_are_powers_of_two_around_one_and_spare_idle_channels():
-    factors = channel_factors(np.array([64.0, 1.0, 1 / 64, 0.0]), np.ones(4))
-    np.testing.assert_array_equal(factors, [8, 1, 1 / 8, 1])  # sqrt of 64, 1, 1/64
-    np.testing.assert_array_equal(channel_factors(np.array([1.0, 1.0]), np.array([1.0, 1 / 256])), [0.25, 4])
-    np.testing.assert_array_equal(channel_factors(np.zeros(3), np.ones(3)), np.ones(3))
-    np.testing.assert_array_equal(
-        channel_factors(np.array([3.0, 1.0, 0.3]), np.ones(3)), np.ones(3)
-    )  # nothing stands out
-    extreme = channel_factors(np.array([1e30, 1e-30]), np.array([1.0, 0.0]))
-    assert extreme.tolist() == [2.0**15, 2.0**-15]
+def test_the_noise_of_a_norm_is_that_of_its_data_alone(rng):
+    model = model_of(SCALABLE["norm behind"], rng)
+    (place,) = find_equalizable(model.graph)
+    gamma, variance = (model.graph.initializers[name].const_value.numpy() for name in ("gamma", "variance"))
+    found = reader_weights(place.readers[0], CHANNELS)
+    assert not found.largest.any()
+    np.testing.assert_allclose(np.diag(found.square), gamma**2 / (variance + 1e-5), rtol=1e-6)
