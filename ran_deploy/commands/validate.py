@@ -18,6 +18,7 @@ from ran_deploy.commands.common import (
     write_json,
 )
 from ran_deploy.commands.compare_lines import print_changes, print_compared
+from ran_deploy.commands.detail_lines import print_details
 from ran_deploy.commands.diagnosis import refuse_unused, run_diagnosis
 from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
@@ -65,6 +66,11 @@ MOST_MODULES = 6  # of the attention, on a terminal
 @click.option("--seed", type=int, metavar="N", help="Gives the random order of --unlabelled images.  [default: 0]")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report to FILE.html or FILE.json.")
 @click.option(
+    "--details/--no-details",
+    default=None,
+    help="Also the error of each layer, and how fast and large the engines are.  [default: in the --report alone]",
+)
+@click.option(
     "--diagnose",
     is_flag=True,
     help="Find the layer at which the engine leaves its graph, and where the graph leaves FP32, on the golden inputs.",
@@ -93,6 +99,7 @@ def validate(
     limit: int | None,
     seed: int | None,
     report: Path | None,
+    details: bool | None,
     diagnose: bool,
     diagnose_output: Path | None,
     cache_dir: Path | None,
@@ -129,11 +136,12 @@ def validate(
         seed=seed,
         cache_dir=cache_dir,
         require_signature=require_signature,
+        details=report is not None if details is None else details,
     )
-    return _validate(config, report, as_json=as_json)
+    return _validate(config, report, as_json=as_json, show_details=bool(details))
 
 
-def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool) -> int:
+def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool, show_details: bool) -> int:
     """Validate, print and write; return the exit status."""
     from ran_deploy.report.writing import check_report_path, write_report
     from ran_deploy.workflows.validate import validate_bundle
@@ -147,7 +155,7 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
         write_json(validation.report)
         print_warnings(validation.report, err=True)
     else:
-        print_report(validation.report)
+        print_report(validation.report, show_details=show_details)
     if report_path is not None:  # after what is printed: a full disk must not lose the result
         write_report(validation.report, report_path, validation.images, validation.attention)
         if not as_json:
@@ -158,7 +166,7 @@ def _validate(config: ValidateConfig, report_path: Path | None, *, as_json: bool
     return 1
 
 
-def print_report(report: ValidationReport) -> None:
+def print_report(report: ValidationReport, *, show_details: bool = False) -> None:
     """Print a paragraph for each engine, then what could not be read, warnings and verdict last."""
     if report.compared is not None:
         print_compared(report, report.compared)
@@ -166,6 +174,8 @@ def print_report(report: ValidationReport) -> None:
         print_engine(engine)
         if report.compared is not None:
             print_changes(engine)
+    if show_details:
+        print_details(report)
     print_certificate(report)
     for image in report.unreadable_images:
         click.echo(f"cannot be read: {printable(f'{image.file}: {image.reason}')}")

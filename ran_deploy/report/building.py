@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
+from ran_deploy.manifest import Manifest
 from ran_deploy.report.attention import attention_figures
 from ran_deploy.report.embedding import guessed_pairs, with_vectors, without_pairs
+from ran_deploy.report.from_manifest import budget_summary, calibration_summary
 from ran_deploy.report.schema import (
     BundleComparison,
     BundleSummary,
@@ -87,11 +89,13 @@ def validation_report(
     unreadable: Sequence[UnreadableImage] = (),
     warnings: Sequence[str] = (),
     compared: BundleComparison | None = None,
+    manifest: Manifest | None = None,
 ) -> ValidationReport:
     """Join the engines' reports, in their order.
 
     Images that are `unreadable` change neither `passed` nor a figure, as nothing ran them: the interval is that of
-    fewer images, so wider, and the verdict says what it is about.
+    fewer images, so wider, and the verdict says what it is about. The bundle's `manifest` tells how it was calibrated
+    and what stayed in float.
     Raises: ConfigError if there are no engines.
     """
     if not engines:
@@ -118,6 +122,9 @@ def validation_report(
         bundle=bundle,
         engines=tuple(engines),
         provenance=provenance,
+        calibration=calibration_summary(manifest.calibration) if manifest and manifest.calibration else None,
+        kept_in_float=manifest.kept_in_float if manifest else {},
+        budget=budget_summary(manifest.budget) if manifest and manifest.budget else None,
         created=created,
         compared=compared,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import io
 import re
@@ -12,7 +13,19 @@ from typing import Any
 from ran_deploy.errors import BackendUnavailableError
 from ran_deploy.report.schema import ClassFlip, EngineReport
 
-__all__ = ["drop_chart", "flip_chart", "import_matplotlib"]
+__all__ = [
+    "ACCENT",
+    "BAD",
+    "MUTED",
+    "RULE",
+    "STYLE",
+    "TEXT",
+    "WIDTH_IN",
+    "drop_chart",
+    "flip_chart",
+    "import_matplotlib",
+    "svg_of",
+]
 
 # Colours that stand in for the page's own, as matplotlib knows no CSS.
 PAGE_COLOURS = {
@@ -58,7 +71,7 @@ def drop_chart(engines: Sequence[EngineReport], max_drop_pp: float | None) -> st
             axes.axvline(max_drop_pp, color=BAD, linewidth=1.2, linestyle=(0, (4, 3)))
             axes.text(max_drop_pp, -0.62, f"budget {max_drop_pp:g}", color=BAD, ha="center", va="bottom", fontsize=9)
         _lay_out_drop_axes(axes, [engine for engine, _, _ in known])
-        return _svg(figure, "Accuracy drop of each engine with its 95 % interval")
+        return svg_of(figure, "Accuracy drop of each engine with its 95 % interval")
 
 
 def _lay_out_drop_axes(axes: Any, engines: Sequence[EngineReport]) -> None:
@@ -98,7 +111,7 @@ def flip_chart(flips: Sequence[ClassFlip], *, least: int = 1) -> str | None:
             axes.add_artist(cell)
             axes.text(column + 0.5, row + 0.5, str(images), ha="center", va="center", fontsize=9)
         _lay_out_flip_axes(axes, names)
-        return _svg(figure, "Images by class of the reference (rows) and class of the engine (columns)")
+        return svg_of(figure, "Images by class of the reference (rows) and class of the engine (columns)")
 
 
 def _lay_out_flip_axes(axes: Any, names: Sequence[str]) -> None:
@@ -124,7 +137,7 @@ def _most_concerned(flips: Sequence[ClassFlip]) -> list[str]:
     return sorted(most, key=lambda name: (len(name), name) if name.isdecimal() else (0, name))
 
 
-def _svg(figure: Any, description: str) -> str:
+def svg_of(figure: Any, description: str) -> str:
     """Return a figure as an <svg> element without links, style sheet, fixed size, or fonts and colours of its own."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -133,7 +146,9 @@ def _svg(figure: Any, description: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<svg[^>]*(viewBox=\"[^\"]*\")[^>]*>", rf'<svg role="img" aria-label="{description}" \1>', text)
+    view_box = re.search(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', text)
+    assert view_box is not None
+    text = f'<svg role="img" aria-label="{html.escape(description)}" {view_box[1]}>{text[view_box.end() :]}'
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"; font-family: [^;\"]*", "", text)
     text = _without_unused_ids(text)

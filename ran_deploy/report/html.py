@@ -14,6 +14,7 @@ from ran_deploy.errors import BackendUnavailableError
 from ran_deploy.manifest import Task
 from ran_deploy.report.attention import ShownAttention, attention_sections
 from ran_deploy.report.charts import drop_chart, flip_chart, import_matplotlib
+from ran_deploy.report.layer_section import layer_section
 from ran_deploy.report.schema import ChangedImage, EngineReport, TurnedImage, ValidationReport
 from ran_deploy.report.thumbnails import png_data_uri
 from ran_deploy.whole_file import write_whole
@@ -98,6 +99,7 @@ def render_html(
         figures=FIGURES[report.bundle.task],
         most_flips=MOST_FLIPS,
         attention=attention_sections(report.engines, attention or {}),
+        layers=layer_section(report.layers) if report.layers else None,
     )
 
 
@@ -132,7 +134,30 @@ def _p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-FILTERS = {"number": _number, "signed": _signed, "interval": _interval, "small": _small, "p_value": _p_value}
+def _bytes(count: int | None) -> str:
+    return MISSING if count is None else f"{count / 2**20:,.1f} MiB"
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    """Return a share, 0 to 1, in percent; what is not quite nothing does not become 0."""
+    if share is None:
+        return MISSING
+    if share == 0:
+        return "0 %"
+    if share < 0.5 * 10 ** (-2 - digits):
+        return f"< {10**-digits:g} %"
+    return f"{100 * share:,.{digits}f} %"
+
+
+FILTERS = {
+    "bytes": _bytes,
+    "percent": _percent,
+    "number": _number,
+    "signed": _signed,
+    "interval": _interval,
+    "small": _small,
+    "p_value": _p_value,
+}
 
 
 def _import_jinja2() -> Any:

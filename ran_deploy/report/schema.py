@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ran_deploy.manifest import Task
+from ran_deploy.report.details_schema import BudgetSummary, CalibrationSummary, EngineSize, EngineSpeed
 from ran_deploy.verification.attention import ModuleFidelity
 from ran_deploy.verification.certificate import Certificate
 from ran_deploy.verification.embeddings import CosineSummary
 from ran_deploy.verification.golden import SelfTestResult
+from ran_deploy.verification.layer_errors import LayerErrors
 from ran_deploy.verification.metrics import LogitErrors
 from ran_deploy.verification.same_different import TarAtFar
 
@@ -222,6 +224,8 @@ class ValidationReport:
     `passed` is true only if every measured engine passed. It and all figures are about `images`; another `unreadable`
     ones of the data set could not be used, of which `unreadable_images` are the first few. `warnings` are to be read
     before any figure. `compared` is the other bundle where two were compared: it is the reference of every engine.
+    `kept_in_float` gives the reason by region, `budget` how it was decided. `layers` are those of
+    the first measured engine's graph; `layers_missing` says why there are none where they were asked for.
     """
 
     images: int
@@ -242,6 +246,13 @@ class ValidationReport:
     bundle: BundleSummary
     engines: tuple[EngineReport, ...]
     provenance: Provenance
+    calibration: CalibrationSummary | None = None
+    kept_in_float: Mapping[str, str] = field(default_factory=dict)
+    budget: BudgetSummary | None = None
+    layers: LayerErrors | None = None
+    layers_missing: str | None = None
+    speeds: tuple[EngineSpeed, ...] = ()
+    sizes: tuple[EngineSize, ...] = ()
     created: str  # ISO 8601, UTC
     compared: BundleComparison | None = None
     schema_version: int = SCHEMA_VERSION

@@ -49,8 +49,9 @@ class LogitErrors:
     """Distances of outputs from their reference, over all elements together.
 
     `relative_l2` is ||output - reference|| / ||reference||: 0 for equal, None for a zero reference met by something
-    else. `sqnr_db` is 10 log10(||reference||^2 / ||output - reference||^2): None where there is no error, or nothing
-    but error. `cosine` is 1 for two zero vectors and 0 for one; alone it proves nothing: it cannot see a wrong scale.
+    else. `sqnr_db` is 10 log10(||reference||^2 / ||output - reference||^2): None where there is no error, nothing but
+    error, or something that is not finite. `cosine` is 1 for two zero vectors and 0 for one; alone it proves nothing:
+    it cannot see a wrong scale.
     """
 
     max_abs: float
@@ -82,8 +83,14 @@ def logit_errors(sums: ErrorSums) -> LogitErrors:
         max_abs=sums.max_abs,
         relative_l2=relative if math.isfinite(relative) else None,
         cosine=min(1.0, max(-1.0, sums.product / norms)) if norms else float(sums.reference == sums.output),
-        sqnr_db=10 * math.log10(sums.reference / sums.error) if sums.reference and sums.error else None,
+        sqnr_db=_sqnr_db(sums),
     )
+
+
+def _sqnr_db(sums: ErrorSums) -> float | None:
+    if not (0 < sums.reference < math.inf and 0 < sums.error < math.inf):  # NaN is neither
+        return None
+    return 10 * math.log10(sums.reference / sums.error)
 
 
 def relative_l2(reference: np.ndarray, output: np.ndarray) -> float:

@@ -80,6 +80,7 @@ def certify_bundle(
             compared=other.comparison if other else None,
         ),
         images=shown_images(images.taken, measured),
+        data=images.taken,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ran_deploy.bundle import Bundle, open_bundle
@@ -17,6 +18,7 @@ from ran_deploy.workflows.references import OtherBundle, Reference, open_other, 
 from ran_deploy.workflows.unlabelled import certify_bundle
 from ran_deploy.workflows.validate_config import Progress, Report, ValidateConfig, Validation, no_progress
 from ran_deploy.workflows.validation_attention import open_attention, shown_attention
+from ran_deploy.workflows.validation_details import with_details
 from ran_deploy.workflows.validation_engines import Compare, run_engines
 from ran_deploy.workflows.validation_images import ValidationImages
 from ran_deploy.workflows.validation_report import report_on, shown_images
@@ -41,8 +43,20 @@ def validate_bundle(
     bundle.verify()  # all of it, also what this run does not use
     other = open_other(config, bundle)
     backends = _backends(config, bundle, other)
-    if config.unlabelled is not None:
-        return certify_bundle(bundle, config, backends, other, report, progress)
+    check = certify_bundle if config.unlabelled is not None else _compare_engines
+    validation = check(bundle, config, backends, other, report, progress)
+    return with_details(validation, bundle, config.cache_dir, report, progress) if config.details else validation
+
+
+def _compare_engines(
+    bundle: Bundle,
+    config: ValidateConfig,
+    backends: Sequence[str],
+    other: OtherBundle | None,
+    report: Report,
+    progress: Progress,
+) -> Validation:
+    """Run golden inputs and, where there are any, images with the reference's outputs through each engine."""
     images = _read_images(config, bundle, other, report, progress) if config.data else None
     reference, compare, attention = None, None, None
     with ExitStack() as stack:
@@ -73,6 +87,7 @@ def validate_bundle(
             compared=other.comparison if other else None,
         ),
         images=shown_images(images, measured),
+        data=images,
         attention=shown_attention(images, {m.backend: m.attention for m in measured if m.attention}) if images else {},
     )
 

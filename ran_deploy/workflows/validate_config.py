@@ -13,6 +13,7 @@ from ran_deploy.errors import ConfigError
 from ran_deploy.report.attention import ShownAttention
 from ran_deploy.report.schema import ValidationReport
 from ran_deploy.workflows.engines import AUTO
+from ran_deploy.workflows.validation_images import ValidationImages
 
 __all__ = ["Progress", "Report", "ValidateConfig", "Validation", "no_progress"]
 
@@ -56,6 +57,7 @@ class ValidateConfig:
     seed: int | None = None  # 0 if None
     cache_dir: Path | None = None
     require_signature: Path | None = None
+    details: bool = False  # also the error of each layer, and how fast and large the engines are
 
     def __post_init__(self) -> None:
         if self.data is not None and self.unlabelled is not None:
@@ -84,8 +86,12 @@ class ValidateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """The report, and what it shows: images, uint8 RGB by index in the data set, and masks by backend."""
+    """The report, and what it shows: images, uint8 RGB by index in the data set, and masks by backend.
+
+    `data` are the images that figures are about, None where only golden inputs ran.
+    """
 
     report: ValidationReport
     images: Mapping[int, np.ndarray]
+    data: ValidationImages | None = None
     attention: Mapping[str, tuple[ShownAttention, ...]] = field(default_factory=dict)

@@ -63,6 +63,7 @@ def report_on(
         unreadable=images.unreadable if images else (),
         warnings=warnings,
         compared=compared,
+        manifest=manifest,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
 
