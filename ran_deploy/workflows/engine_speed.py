@@ -25,7 +25,7 @@ from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
 
 __all__ = ["SECONDS", "engine_sizes", "engine_speeds", "measure_in_turn"]
 
-SECONDS = 4.0  # for all engines and batch sizes together
+SECONDS = 2.0  # for all engines and batch sizes together
 LEAST_RUNS = 3
 WARM_UP = 1
 FP32 = "FP32"

@@ -120,7 +120,7 @@ def test_validation_tells_how_far_each_modules_masks_moved(reference, call, demo
 
 
 def test_the_table_and_the_page_show_the_attention(call, attentive, few, tmp_path):
-    options = ["--data", few, "--cache-dir", attentive.cache, "--report", tmp_path / "x.html"]
+    options = ["--data", few, "--cache-dir", attentive.cache, "--report", tmp_path / "x.html", "--no-details"]
     outcome = call("ran-validate", attentive.bundle, *options)
     lines = outcome.out.splitlines()
     start = lines.index("  attention of 40 images, against the FP32 graph's")

@@ -207,7 +207,16 @@ def few(demo, tmp_path_factory) -> Path:
 
 
 def test_classes_make_pairs_that_a_budget_is_judged_by(call, faces, few, tmp_path):
-    options = ["--reference", faces.checkpoint, "--backend", "all", "--report", tmp_path / "x.html", "--json"]
+    options = [
+        "--reference",
+        faces.checkpoint,
+        "--backend",
+        "all",
+        "--report",
+        tmp_path / "x.html",
+        "--no-details",
+        "--json",
+    ]
     outcome = validate(call, faces, "--data", few, "--max-drop", "30", *options)
     report = json.loads(outcome.out)
     engine = report["engines"][0]
@@ -251,7 +260,7 @@ def test_pairs_of_a_file_are_compared_and_no_other_image_is_read(call, faces, fe
 
 
 def test_images_without_classes_are_compared_by_vectors_alone(call, faces, demo, tmp_path):
-    outcome = validate(call, faces, "--data", demo.images, "--report", tmp_path / "x.html")
+    outcome = validate(call, faces, "--data", demo.images, "--report", tmp_path / "x.html", "--no-details")
     assert outcome.status == 0, outcome.err
     assert "without classes or --pairs there is no verification accuracy" in outcome.out.splitlines()[-2]
     assert "Same or different" not in (tmp_path / "x.html").read_text()

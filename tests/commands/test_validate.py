@@ -25,13 +25,23 @@ def test_without_data_the_golden_inputs_are_run(call, demo):
     assert outcome.out.count("golden self-test passed") >= 2
 
 
+def test_details_are_printed_where_they_are_asked_for(call, demo):
+    outcome = validate(call, demo, "--backend", "onnxruntime", "--details")
+    assert outcome.status == 0, outcome.err
+    assert re.search(r"layers of the onnxruntime graph furthest from FP32, of 83, on 32 images\n  stages", outcome.out)
+    assert re.search(r"time    onnxruntime, batch 8: [\d.]+ ms, median of \d+; [\d.]+ of the FP32", outcome.out)
+    assert re.search(r"size    onnxruntime: engine [\d.]+ MiB, graph [\d.]+ MiB, FP32 graph [\d.]+ MiB", outcome.out)
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_report_that_cannot_be_written_loses_no_result(options, call, demo, tmp_path, monkeypatch):
     def fail(*_):
         raise OutputError("the disk is full")
 
     monkeypatch.setattr("ran_deploy.report.writing.write_json", fail)
-    outcome = validate(call, demo, "--backend", "onnxruntime", "--report", tmp_path / "x.json", *options)
+    outcome = validate(
+        call, demo, "--backend", "onnxruntime", "--report", tmp_path / "x.json", "--no-details", *options
+    )
     outcome.assert_refused("the disk is full")
     assert "golden self-test passed" in outcome.out
 
@@ -58,7 +68,17 @@ def test_json_holds_the_numbers_of_a_pipeline_and_the_report_is_written(call, de
     assert 90 < report["agreement"] <= 100
     assert [engine["estimate"] for engine in report["engines"]] == [False, False, True]
     assert "centre crop 32x32" in report["provenance"]["preprocessing"]
-    assert "<html" in (tmp_path / "x.html").read_text()
+    assert len(report["layers"]["layers"]) == 83
+    assert report["layers"]["images"] == 32
+    assert {(speed["backend"], speed["batch"]) for speed in report["speeds"]} == {
+        (backend, batch) for backend in ("openvino", "onnxruntime") for batch in (1, 8)
+    }
+    assert len(report["sizes"]) == 2
+    assert report["calibration"]["images"] == 512
+    page = (tmp_path / "x.html").read_text()
+    assert "<html" in page
+    assert "<h2>Layers</h2>" in page
+    assert "<h2>Speed and size</h2>" in page
 
 
 def test_a_budget_that_the_images_cannot_prove_fails_and_says_how_many_would(call, demo, few):
@@ -86,7 +106,7 @@ def damaged(demo, tmp_path):
 
 
 def test_images_that_cannot_be_read_are_counted_and_named(call, demo, damaged, tmp_path):
-    outcome = validate(call, demo, "--data", damaged, "--report", tmp_path / "x.html")
+    outcome = validate(call, demo, "--data", damaged, "--report", tmp_path / "x.html", "--no-details")
     assert outcome.status == 0, outcome.err
     assert "cannot be read: sandal/\\x1b[2Jempty.png: the file is empty (0 bytes).\n" in outcome.out
     assert "\x1b" not in outcome.out
@@ -150,7 +170,7 @@ def test_class_folders_are_the_bundles_classes_by_name(call, demo, by_class):
 
 def test_labels_that_do_not_fit_are_warned_of_everywhere(call, demo, by_class, tmp_path):
     data = by_class({label: f"class {(label + 1) % 10}" for label in range(10)})  # each image in the next one's place
-    outcome = validate(call, demo, "--data", data, "--report", tmp_path / "x.html")
+    outcome = validate(call, demo, "--data", data, "--report", tmp_path / "x.html", "--no-details")
     assert outcome.status == 0
     assert "WARNING: The reference itself is right on" in outcome.out
     assert "numbered in sorted order" in outcome.err

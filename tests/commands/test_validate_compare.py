@@ -57,7 +57,7 @@ def differences(report: dict) -> dict[str, tuple[str, str]]:
 
 
 def test_the_first_bundle_is_the_reference_of_the_second_on_a_backend_both_have(call, demo, fp32, few, tmp_path):
-    options = ["--data", few, "--max-drop", "20", "--report", tmp_path / "x.html", "--json"]
+    options = ["--data", few, "--max-drop", "20", "--report", tmp_path / "x.html", "--no-details", "--json"]
     outcome, report = compare(call, demo, fp32, demo.bundle, *options)
     assert outcome.status == 0, outcome.err
     assert [engine["backend"] for engine in report["engines"]] == ["onnxruntime"]

@@ -34,7 +34,9 @@ def other(demo, tmp_path_factory):
 
 
 def test_a_budget_is_proven_with_no_more_images_than_that_takes(call, demo, tmp_path):
-    outcome = certify(call, demo, demo.test, "--max-drop", "3", "--json", "--report", tmp_path / "x.html")
+    outcome = certify(
+        call, demo, demo.test, "--max-drop", "3", "--json", "--report", tmp_path / "x.html", "--no-details"
+    )
     certificate = certificate_of(outcome)
     assert outcome.status == 0, outcome.err
     assert (certificate["proven"], certificate["available"], certificate["changed"]) == (True, 512, 0)
