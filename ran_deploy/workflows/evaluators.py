@@ -31,7 +31,6 @@ __all__ = [
     "Replayed",
     "checkpoint_reference",
     "emulated_dialect",
-    "fp32_runner",
     "graph_reference",
     "open_reference",
 ]
@@ -109,7 +108,7 @@ def graph_reference(bundle: Bundle, read: Read = logits_of) -> Iterator[Infer]:
     name = REFERENCE_FILE if bundle.manifest.precision is not Precision.FP32 else MODEL_FILE
     if name not in bundle:
         raise ConfigError(f"Bundle {bundle.path} was exported without its FP32 graph; give --reference CHECKPOINT.")
-    with _closing(fp32_runner(bundle.read(name)), read) as infer:
+    with _closing(_fp32_runner(bundle.read(name)), read) as infer:
         yield infer
 
 
@@ -148,8 +147,7 @@ def _closing(runner: Runner, read: Read) -> Iterator[Infer]:
         runner.close()
 
 
-def fp32_runner(graph: bytes) -> Runner:
-    """Return what evaluates a float32 graph on this CPU. Raises: BackendUnavailableError if nothing can."""
+def _fp32_runner(graph: bytes) -> Runner:
     reasons = []
     for backend in CPU_BACKENDS:
         try:
