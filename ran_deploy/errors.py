@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "BackendUnavailableError",
+    "BudgetError",
     "BuildError",
     "BundleError",
     "CalibrationError",
@@ -89,5 +90,11 @@ class EngineMismatchError(RanDeployError):
 
 class SelfTestError(RanDeployError):
     """An engine's outputs differ from the recorded ones: it must not be used."""
+
+    exit_status = 1
+
+
+class BudgetError(RanDeployError):
+    """No network that may be exported is shown to be within the accuracy budget."""
 
     exit_status = 1

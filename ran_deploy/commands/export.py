@@ -13,6 +13,7 @@ from ran_deploy.commands.common import (
     Triple,
     backend_option,
     cache_dir_option,
+    printable,
     run_command,
     triton_option,
     verbose_option,
@@ -20,11 +21,13 @@ from ran_deploy.commands.common import (
 )
 from ran_deploy.commands.labels import read_labels
 from ran_deploy.commands.progress import Counter
+from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import ChannelOrder, Interpolation
 
 if TYPE_CHECKING:
+    from ran_deploy.manifest import BudgetRecord
     from ran_deploy.workflows.export import ExportResult
 
 
@@ -45,13 +48,17 @@ def choices(enum: Any) -> click.Choice[str]:
     "--calibration",
     type=click.Choice(["auto", "minmax", "percentile", "entropy", "mse"]),
     help="How activation ranges are chosen; auto: tensor by tensor among the others, by what they do to layers.  "
-    "[default: auto]",
+    "[default: auto; with --max-drop the best]",
 )
 @click.option(
     "--calibration-table",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Take the ranges of a calibration.json, or of a bundle, made with this network and --calibration-data.",
+)
+@click.option("--max-drop", "max_drop_pp", type=float, metavar="PP", help="Points INT8 may lose; the rest stays float.")
+@click.option(
+    "--validation-data", type=click.Path(path_type=Path), help="Labelled images that --max-drop is judged on."
 )
 @click.option("--batch", type=Batch(), default="1:8:32", show_default=True, help="Batch sizes the engines take.")
 @click.option("--input-size", type=Size(), help="Engine input, height x width.  [default: the checkpoint's]")
@@ -175,7 +182,7 @@ def config_from_options(
         output=output,
         precision=Precision(precision),
         backends=backend or None,
-        calibration_method=CalibrationMethod(calibration or "auto"),
+        calibration_method=CalibrationMethod(calibration) if calibration else None,
         calibration_table=calibration_table,
         batch=BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]),
         input_size=input_size or crop,
@@ -202,6 +209,8 @@ def print_result(result: ExportResult) -> None:
     bundle = result.bundle
     size = sum(record.size_bytes for record in bundle.manifest.files.values())
     click.echo(f"wrote {bundle.path} ({size / 2**20:.1f} MiB, {bundle.manifest.precision.value})")
+    if bundle.manifest.budget is not None:
+        print_budget(bundle.manifest.budget)
     for engine in result.engines:
         if engine.self_test is not None:
             click.echo(f"  {engine.backend}: built, {engine.self_test.summary}")
@@ -209,6 +218,20 @@ def print_result(result: ExportResult) -> None:
             click.echo(f"  {engine.backend}: built, self-test pending until it runs on a device ({engine.reason})")
         else:
             click.echo(f"  {engine.backend}: not built here ({engine.reason})")
+
+
+def print_budget(budget: BudgetRecord) -> None:
+    """Say what stays in float and what each dialect loses."""
+    kept = [region for region in budget.regions if region.kept_in_float]
+    share = f"{len(kept)} of {counted(len(budget.regions), 'region')}, {100 * budget.float_multiply_adds:.1f} %"
+    click.echo(f"  kept in float: {f'{share} of multiply-adds' if kept else 'nothing'}")
+    for region in kept:
+        click.echo(f"    {printable(region.name)} ({100 * region.multiply_adds:.1f} % of multiply-adds)")
+    for drop in budget.drops:
+        click.echo(
+            f"  {drop.dialect}: {budget.measure} drop {drop.drop_pp:+.2f} points, at most {drop.bound_pp:+.2f} of "
+            f"{budget.max_drop_pp:g}"
+        )
 
 
 def main() -> None:

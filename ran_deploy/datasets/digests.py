@@ -20,16 +20,18 @@ def image_digest(image: np.ndarray) -> str:
     return hashlib.sha256(shape + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def refuse_overlap(calibration_digests: Collection[str], found: Mapping[int, str], dataset: Dataset) -> None:
-    """Check that none of the images `found`, digests by index in `dataset`, was calibrated with.
+def refuse_overlap(used: Mapping[str, Collection[str]], found: Mapping[int, str], dataset: Dataset) -> None:
+    """Check that none of the images `found`, digests by index in `dataset`, was used to make what they shall prove.
 
-    Raises: DatasetError saying how many were, and which is the first.
+    `used` has digests by what they were used for. Raises: DatasetError saying how many were, and which is the first.
     """
-    known = frozenset(calibration_digests)
-    shared = [index for index, value in found.items() if value in known]
-    if shared:
+    for purpose, digests in used.items():
+        known = frozenset(digests)
+        shared = [index for index, value in found.items() if value in known]
+        if not shared:
+            continue
         were = "was" if len(shared) == 1 else "were"
         raise DatasetError(
-            f"{len(shared):,} of {counted(len(found), 'image')} of {dataset.name} {were} used for calibration, the "
-            f"first is {dataset.origin(shared[0])}: the accuracy would flatter. Validate with other images."
+            f"{len(shared):,} of {counted(len(found), 'image')} of {dataset.name} {were} used for {purpose}, "
+            f"the first is {dataset.origin(shared[0])}: the accuracy would flatter. Validate with other images."
         )

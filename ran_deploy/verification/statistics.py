@@ -34,7 +34,11 @@ class PairedOutcome:
     @property
     def drop_ci95_pp(self) -> tuple[float, float]:
         """The 95 % interval of the drop, in percentage points."""
-        low, high = tango_interval(self.lost, self.gained, self.images)
+        return self.drop_interval_pp(0.95)
+
+    def drop_interval_pp(self, confidence: float) -> tuple[float, float]:
+        """Return the interval of the drop at a `confidence` of 0..1, in percentage points."""
+        low, high = tango_interval(self.lost, self.gained, self.images, confidence)
         return 100 * low, 100 * high
 
     @property
@@ -83,7 +87,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     return Verdict(passed=False, images_needed=needed, text=f"{measured}: {reason}.")
 
 
-def images_needed(outcome: PairedOutcome, max_drop_pp: float) -> int | None:
+def images_needed(outcome: PairedOutcome, max_drop_pp: float, confidence: float = 0.95) -> int | None:
     """Return how many images would bring the upper bound within the budget if the shares lost and gained stay.
 
     None where the drop itself is not below the budget, or where it would take more than bisection.MOST.
@@ -91,7 +95,7 @@ def images_needed(outcome: PairedOutcome, max_drop_pp: float) -> int | None:
     lost, gained = outcome.lost / outcome.images, outcome.gained / outcome.images
 
     def resolves(images: int) -> bool:
-        return 100 * tango_interval(lost * images, gained * images, images)[1] <= max_drop_pp
+        return 100 * tango_interval(lost * images, gained * images, images, confidence)[1] <= max_drop_pp
 
     if outcome.drop_pp >= max_drop_pp:
         return None

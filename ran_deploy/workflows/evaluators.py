@@ -31,6 +31,7 @@ __all__ = [
     "Replayed",
     "checkpoint_reference",
     "emulated_dialect",
+    "fp32_runner",
     "graph_reference",
     "open_reference",
 ]
@@ -108,7 +109,7 @@ def graph_reference(bundle: Bundle, read: Read = logits_of) -> Iterator[Infer]:
     name = REFERENCE_FILE if bundle.manifest.precision is not Precision.FP32 else MODEL_FILE
     if name not in bundle:
         raise ConfigError(f"Bundle {bundle.path} was exported without its FP32 graph; give --reference CHECKPOINT.")
-    with _closing(_fp32_runner(bundle.read(name)), read) as infer:
+    with _closing(fp32_runner(bundle.read(name)), read) as infer:
         yield infer
 
 
@@ -147,7 +148,8 @@ def _closing(runner: Runner, read: Read) -> Iterator[Infer]:
         runner.close()
 
 
-def _fp32_runner(graph: bytes) -> Runner:
+def fp32_runner(graph: bytes) -> Runner:
+    """Return what evaluates a float32 graph on this CPU. Raises: BackendUnavailableError if nothing can."""
     reasons = []
     for backend in CPU_BACKENDS:
         try:

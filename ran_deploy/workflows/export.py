@@ -22,6 +22,7 @@ from ran_deploy.datasets import Dataset, Split, open_dataset
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import (
     BatchProfile,
+    BudgetRecord,
     CalibrationRecord,
     CheckpointRecord,
     DialectRecord,
@@ -35,6 +36,7 @@ from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, describe, prepare
 from ran_deploy.signature import read_signer
 from ran_deploy.verification.attention import rows_from_masks
+from ran_deploy.workflows.budget import Budget, quantized_within, read_budget
 from ran_deploy.workflows.calibration_table import CALIBRATION_FILE, read_table
 from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_engines
 from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
@@ -72,7 +74,8 @@ class ExportConfig:
     what the checkpoint's layout is for: classification where `model` builds the network. `sign` is a private key, an
     Ed25519 PEM file. `calibration_table` is a calibration.json, or a bundle with one: its ranges are taken in place of
     calibrating if they are of this network and these calibration images. `with_attention` gives every graph the masks
-    of the network as further outputs.
+    of the network as further outputs. `max_drop_pp`, in percentage points, is what INT8 may lose on `validation_data`:
+    what must is kept in float. `calibration_method` None is AUTO, with a budget whichever is best.
     """
 
     checkpoint: Path
@@ -81,8 +84,10 @@ class ExportConfig:
     backends: tuple[str, ...] | None = None
     calibration_data: Path | None = None
     calibration_images: int = 512
-    calibration_method: CalibrationMethod = CalibrationMethod.AUTO
+    calibration_method: CalibrationMethod | None = None
     calibration_table: Path | None = None
+    max_drop_pp: float | None = None
+    validation_data: Path | None = None
     batch: BatchProfile = field(default_factory=BatchProfile)
     input_size: tuple[int, int] | None = None
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
@@ -107,8 +112,24 @@ class ExportConfig:
             )
         if self.calibration_table is not None and self.precision is not Precision.INT8:
             raise ConfigError(f"--calibration-table is for INT8; leave it out with --precision {self.precision.value}.")
+        self._check_budget()
         if self.calibration_images < 1:
             raise ConfigError(f"--calibration-images is {self.calibration_images}; expected at least 1.")
+
+    def _check_budget(self) -> None:
+        if (self.max_drop_pp is None) != (self.validation_data is None):
+            raise ConfigError(
+                "--max-drop is judged on labelled images, --validation-data is for judging it: give both, or neither."
+            )
+        if self.max_drop_pp is not None and not 0 <= self.max_drop_pp <= 100:
+            raise ConfigError(f"--max-drop is {self.max_drop_pp}; expected percentage points from 0 to 100.")
+        if self.max_drop_pp is not None and self.calibration_table is not None:
+            raise ConfigError("--max-drop calibrates anew, to choose the best method: leave --calibration-table out.")
+        if self.max_drop_pp is not None and self.precision is not Precision.INT8:
+            raise ConfigError(
+                f"--max-drop decides what INT8 keeps in float, and --precision is {self.precision.value}. Leave it "
+                "out, and compare the bundle with ran-validate --max-drop."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +151,17 @@ class _Source:
     images: CalibrationImages | None
     table: CalibrationTable | None
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Artifact:
+    """The typed graph, and what the manifest says of how it came about; without a table nothing was calibrated."""
+
+    model: ir.Model
+    table: CalibrationTable | None = None
+    calibration: CalibrationRecord | None = None
+    kept_in_float: dict[str, str] = field(default_factory=dict)
+    budget: BudgetRecord | None = None
 
 
 def export_bundle(
@@ -212,6 +244,8 @@ def _graphs(
 ) -> tuple[Manifest, dict[str, bytes], Golden]:
     """Return the manifest without engines, the graphs and what goes with them, and the golden logits."""
     checkpoint, recipe = source.checkpoint, source.recipe
+    manifest = _manifest(config, source)
+    budget = _budget(config, manifest, source.images, report, progress)
     inputs, golden_source = _golden_inputs(config.golden, recipe, source.images)
     expected = torch_logits(checkpoint, recipe, inputs)
     require_meaning(inputs, expected)
@@ -227,20 +261,19 @@ def _graphs(
         if equalization.channels:
             report(_scaled(equalization))
     require_parity(reference, checkpoint, recipe, inputs, expected)
-    artifact, calibration = reference, None
-    files: dict[str, bytes] = {}
-    if config.precision is Precision.INT8:
-        result = _calibrated(config, reference, source, report, progress)
-        artifact, calibration = result.model, replace(result.record, equalization=equalization)
+    artifact = _artifact(config, reference, source, budget, report, progress)
+    files = {MODEL_FILE: model_bytes(artifact.model)}
+    calibration = None
+    if artifact.table is not None and artifact.calibration is not None:
+        calibration = replace(artifact.calibration, equalization=equalization)
         _report_stability(calibration, report)
-        check(artifact)
-        files[CALIBRATION_FILE] = table_to_json(result.table)
-    files[MODEL_FILE] = model_bytes(artifact)
+        check(artifact.model)
+        files[CALIBRATION_FILE] = table_to_json(artifact.table)
     if config.precision is not Precision.FP32:
         files[REFERENCE_FILE] = model_bytes(reference)
     records, logits, masks = {}, {"pytorch": expected}, {}
-    for name in dict.fromkeys(dialect_of(backend) for backend in config.backends or BACKENDS):
-        dialect = lower_dialect(artifact, name, config.precision, inputs, expected, checkpoint.task)
+    for name in _dialects(config):
+        dialect = lower_dialect(artifact.model, name, config.precision, inputs, expected, checkpoint.task)
         report(f"lowered to the {name} dialect: {_distance(dialect.record)}")
         same = next((file for file, data in files.items() if data == dialect.graph), dialect.record.graph)
         files[same] = dialect.graph
@@ -250,9 +283,15 @@ def _graphs(
             masks[name] = rows_from_masks(named, attention)
     golden = Golden(inputs=inputs, logits=logits, attention=masks)
     files[GOLDEN_FILE] = golden.to_bytes()
-    manifest = _manifest(config, source)
-    golden_record = GoldenRecord(inputs=len(inputs), source=golden_source)
-    manifest = replace(manifest, calibration=calibration, golden=golden_record, dialects=records, attention=attention)
+    manifest = replace(
+        manifest,
+        calibration=calibration,
+        kept_in_float=artifact.kept_in_float,
+        budget=artifact.budget,
+        golden=GoldenRecord(inputs=len(inputs), source=golden_source),
+        dialects=records,
+        attention=attention,
+    )
     return manifest, files, golden
 
 
@@ -264,7 +303,7 @@ def _calibrated(
     shown = f"{counted(len(images.prepared), 'image')} of {images.dataset}"
     if source.table is None:
         report(f"calibrating on {shown}")
-        return quantized(reference, images, config.calibration_method, progress=progress)
+        return quantized(reference, images, config.calibration_method or CalibrationMethod.AUTO, progress=progress)
     result = requantized(reference, images, source.table)
     report(f"ranges of {config.calibration_table}, calibrated by {source.table.method.value} on these {shown}")
     return result
@@ -283,6 +322,49 @@ def _report_stability(record: CalibrationRecord, report: Report) -> None:
 def _scaled(done: EqualizationRecord) -> str:
     channels, tensors = counted(done.channels, "channel"), counted(done.tensors, "tensor")
     return f"equalised {channels} of {tensors} by factors of up to {done.largest_factor:g}, which cancel out"
+
+
+def _dialects(config: ExportConfig) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(dialect_of(backend) for backend in config.backends or BACKENDS))
+
+
+def _budget(
+    config: ExportConfig, manifest: Manifest, images: CalibrationImages | None, report: Report, progress: Progress
+) -> Budget | None:
+    """Read the validation images, before anything that takes long; None without a budget."""
+    if config.max_drop_pp is None or config.validation_data is None:
+        return None
+    assert images is not None
+    return read_budget(config.validation_data, config.max_drop_pp, manifest, images, report, progress)
+
+
+def _artifact(
+    config: ExportConfig,
+    reference: ir.Model,
+    source: _Source,
+    budget: Budget | None,
+    report: Report,
+    progress: Progress,
+) -> _Artifact:
+    """Return the graph that dialects are lowered from: the reference itself, but for INT8."""
+    if config.precision is not Precision.INT8:
+        return _Artifact(model=reference)
+    if budget is None:
+        result = _calibrated(config, reference, source, report, progress)
+        return _Artifact(model=result.model, table=result.table, calibration=result.record)
+    images = source.images
+    assert images is not None
+    report(f"calibrating on {counted(len(images.prepared), 'image')} of {images.dataset}")
+    methods = [config.calibration_method] if config.calibration_method else tuple(CalibrationMethod)
+    cache = config.cache_dir or default_cache_dir()
+    within = quantized_within(budget, reference, images, methods, _dialects(config), cache, report, progress)
+    return _Artifact(
+        model=within.quantized.model,
+        table=within.quantized.table,
+        calibration=within.quantized.record,
+        kept_in_float=within.kept_in_float,
+        budget=within.record,
+    )
 
 
 def _distance(record: DialectRecord) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ __all__ = [
     "Quantized",
     "calibration_images",
     "equalized",
+    "int8_graph",
     "measured_ranges",
     "quantized",
     "requantized",
@@ -194,8 +195,7 @@ def requantized(model: ir.Model, images: CalibrationImages, table: CalibrationTa
 
 
 def _with_ranges(model: ir.Model, images: CalibrationImages, table: CalibrationTable) -> Quantized:
-    artifact = model.clone()
-    insert_qdq(artifact, table.ranges)
+    artifact = int8_graph(model, table.ranges)
     record = CalibrationRecord(
         method=table.method.value,
         dataset=images.dataset,
@@ -205,6 +205,13 @@ def _with_ranges(model: ir.Model, images: CalibrationImages, table: CalibrationT
         chosen=table.chosen,
     )
     return Quantized(model=artifact, table=table, record=record)
+
+
+def int8_graph(model: ir.Model, ranges: Mapping[str, float], keep_float: Collection[str] = ()) -> ir.Model:
+    """Return the INT8 artifact of a float graph by calibrated ranges; the nodes of these names stay in float."""
+    artifact = model.clone()
+    insert_qdq(artifact, ranges, keep_float=keep_float)
+    return artifact
 
 
 def _data_digest(images: CalibrationImages) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -29,14 +29,14 @@ class ShuffledImages:
         *,
         seed: int,
         limit: int | None = None,
-        calibrated: Collection[str] = (),
+        used: Mapping[str, Collection[str]] | None = None,
         also: Preprocessing | None = None,
     ) -> None:
         self.copies = 0
         self._dataset = dataset
         self._recipe = recipe
         self._also = also
-        self._calibrated = frozenset(calibrated)
+        self._used = {purpose: frozenset(digests) for purpose, digests in (used or {}).items()}
         self._order: list[int] = np.random.default_rng(seed).permutation(len(dataset)).tolist()
         self._limit = min(limit or len(dataset), len(dataset))
         self._tried = 0
@@ -63,7 +63,7 @@ class ShuffledImages:
     def batches(self) -> Generator[np.ndarray, None, None]:
         """Yield prepared images, uint8 (N, H, W, 3): those taken before in the same batches, then new ones.
 
-        Raises: DatasetError for an image that was calibrated with, or if none can be read.
+        Raises: DatasetError for an image that made the engine, or if none can be read.
         """
         for images, _ in self.taken.batches():
             yield images
@@ -97,5 +97,5 @@ class ShuffledImages:
             else:
                 read[index] = image
         self._tried += len(indices)
-        refuse_overlap(self._calibrated, {index: image.digest for index, image in read.items()}, self._dataset)
+        refuse_overlap(self._used, {index: image.digest for index, image in read.items()}, self._dataset)
         self._waiting += read.items()

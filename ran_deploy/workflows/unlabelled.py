@@ -21,7 +21,7 @@ from ran_deploy.workflows.references import OtherBundle, Reference, open_referen
 from ran_deploy.workflows.shuffled_images import ShuffledImages
 from ran_deploy.workflows.validate_config import Progress, Report, ValidateConfig, Validation
 from ran_deploy.workflows.validation_engines import Compare, run_engines
-from ran_deploy.workflows.validation_images import calibrated_images
+from ran_deploy.workflows.validation_images import used_images
 from ran_deploy.workflows.validation_report import Measured, report_on, shown_images
 
 __all__ = ["certify_bundle"]
@@ -39,7 +39,7 @@ def certify_bundle(
 
     `other` is the bundle whose engines are the reference, where there is one.
     Images that cannot be read are passed over and counted. An unmet budget is no error: see `report.passed`.
-    Raises: ConfigError for an embedding, DatasetError for an image that was calibrated with, SelfTestError, and what
+    Raises: ConfigError for an embedding, DatasetError for an image that made the engine, SelfTestError, and what
     opening bundle, engine, checkpoint or images raises.
     """
     manifest = bundle.manifest
@@ -54,7 +54,7 @@ def certify_bundle(
         manifest.preprocessing,
         seed=config.seed or 0,
         limit=config.limit,
-        calibrated=calibrated_images(manifest) + (calibrated_images(other.bundle.manifest) if other else ()),
+        used=used_images(manifest, *([other.bundle.manifest] if other else [])),
         also=other.bundle.manifest.preprocessing if other else None,
     )
     report(_plan(images, config))

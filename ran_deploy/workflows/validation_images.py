@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from ran_deploy.manifest import Manifest
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.report.schema import UnreadableImage
 
-__all__ = ["BATCH", "ReadImage", "ValidationImages", "calibrated_images", "read_images", "try_image"]
+__all__ = ["BATCH", "ReadImage", "ValidationImages", "read_images", "try_image", "used_images"]
 
 BATCH = 32  # images in memory at a time; engines split it as their profile demands
 
@@ -24,6 +24,7 @@ BATCH = 32  # images in memory at a time; engines split it as their profile dema
 class ValidationImages:
     """The images of a data set that can be used: `indices` are their positions in it, `unreadable` the others.
 
+    `digests` tell the images by their content, in the same order.
     `labels` says how its labels became the bundle's classes, where that was not by name. `pairs`, for embeddings,
     number the images as `batches` gives them, and `pairs_note` says where they come from.
     """
@@ -32,6 +33,7 @@ class ValidationImages:
     recipe: Preprocessing
     indices: tuple[int, ...]
     unreadable: tuple[UnreadableImage, ...]
+    digests: tuple[str, ...] = ()
     labels: str | None = None
     pairs: ImagePairs | None = None
     pairs_note: str | None = None
@@ -62,9 +64,12 @@ class ValidationImages:
             ) from exc
 
 
-def calibrated_images(manifest: Manifest) -> tuple[str, ...]:
-    """Return the digests of the images a bundle was calibrated with."""
-    return manifest.calibration.image_sha256 if manifest.calibration else ()
+def used_images(*manifests: Manifest) -> dict[str, tuple[str, ...]]:
+    """Return digests of the images that made these bundles, by what they were used for: they cannot judge them."""
+    return {
+        "calibration": tuple(d for m in manifests if m.calibration for d in m.calibration.image_sha256),
+        "deciding what stays in float": tuple(d for m in manifests if m.budget for d in m.budget.image_sha256),
+    }
 
 
 def read_images(
@@ -73,14 +78,14 @@ def read_images(
     *,
     limit: int | None = None,
     indices: Sequence[int] | None = None,
-    calibrated: Collection[str] = (),
+    used: Mapping[str, Collection[str]] | None = None,
     also: Preprocessing | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ValidationImages:
     """Read and prepare every image once, or `limit` of them that are balanced over classes, or those at `indices`.
 
-    `calibrated` are the digests of the images an engine was calibrated with; `also` is another recipe that images must
-    be fit for; `progress` hears the images done, of all.
+    `used` are digests of images that made the engine, by what for; `also` is another recipe that images must be fit
+    for; `progress` hears the images done, of all.
     Raises: DatasetError if one of those is among the images, or if none can be read.
     """
     indices = sorted(select_indices(dataset, limit or len(dataset))) if indices is None else indices
@@ -98,8 +103,14 @@ def read_images(
         raise DatasetError(
             f"No image of {dataset.name} can be read; give other --data. The first is {first.file}: {first.reason}"
         )
-    refuse_overlap(calibrated, found, dataset)
-    return ValidationImages(dataset=dataset, recipe=recipe, indices=tuple(found), unreadable=tuple(unreadable))
+    refuse_overlap(used or {}, found, dataset)
+    return ValidationImages(
+        dataset=dataset,
+        recipe=recipe,
+        indices=tuple(found),
+        unreadable=tuple(unreadable),
+        digests=tuple(found.values()),
+    )
 
 
 @dataclass(frozen=True)

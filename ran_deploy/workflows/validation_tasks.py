@@ -14,7 +14,7 @@ from ran_deploy.manifest import Manifest, Task
 from ran_deploy.verification.comparison import Comparison, Infer, compare
 from ran_deploy.verification.embeddings import Compared, EmbeddingComparison, compare_embeddings
 from ran_deploy.verification.same_different import FOLDS, check_pairs
-from ran_deploy.workflows.validation_images import ValidationImages, calibrated_images, read_images
+from ran_deploy.workflows.validation_images import ValidationImages, read_images, used_images
 
 __all__ = ["TASKS", "ImageRequest", "TaskValidation"]
 
@@ -114,7 +114,7 @@ def _read(request: ImageRequest, pairs: ImagePairs | None = None) -> ValidationI
         request.manifest.preprocessing,
         limit=request.limit,
         indices=pairs.images if pairs is not None else None,
-        calibrated=calibrated_images(request.manifest) + (calibrated_images(other) if other else ()),
+        used=used_images(request.manifest, *([other] if other else [])),
         also=other.preprocessing if other else None,
         progress=request.progress,
     )

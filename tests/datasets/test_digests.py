@@ -37,11 +37,13 @@ def digests(folder: Path) -> tuple[Dataset, dict[int, str]]:
 def test_a_copy_under_another_name_and_format_is_an_overlap(tmp_path):
     write_images(tmp_path / "calibration", range(6))
     write_images(tmp_path / "validation", range(10, 14))
-    used = digests(tmp_path / "calibration")[1].values()
+    used = {"nothing": [], "calibration": digests(tmp_path / "calibration")[1].values()}
     validation, found = digests(tmp_path / "validation")
     refuse_overlap(used, found, validation)
     Image.open(tmp_path / "calibration" / "003.png").save(tmp_path / "validation" / "z.bmp")
     shutil.copy(tmp_path / "calibration" / "005.png", tmp_path / "validation" / "y.png")
     validation, found = digests(tmp_path / "validation")
-    with pytest.raises(DatasetError, match=r"2 of 6 images of validation .* the first is y\.png"):
+    with pytest.raises(
+        DatasetError, match=r"2 of 6 images of validation were used for calibration, the first is y\.png"
+    ):
         refuse_overlap(used, found, validation)

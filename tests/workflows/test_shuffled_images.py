@@ -84,7 +84,9 @@ def test_exact_copies_are_counted(dataset, tmp_path):
 
 
 def test_an_image_that_was_calibrated_with_is_refused(dataset):
-    images = ShuffledImages(dataset, RECIPE, seed=0, calibrated=[image_digest(dataset.image(len(dataset) - 1))])
+    images = ShuffledImages(
+        dataset, RECIPE, seed=0, used={"calibration": [image_digest(dataset.image(len(dataset) - 1))]}
+    )
     with pytest.raises(DatasetError, match="used for calibration"):
         list(images.batches())
 

@@ -63,7 +63,7 @@ def test_an_image_that_was_calibrated_with_is_refused_whatever_else_is_broken(fo
     dataset = open_dataset(folder, Split.TEST)
     known = image_digest(dataset.image(len(dataset) - 1))
     with pytest.raises(DatasetError, match=r"1 of 70 images .* used for calibration, the first is b/good69\.png"):
-        read_images(dataset, RECIPE, calibrated=[known])
+        read_images(dataset, RECIPE, used={"calibration": [known]})
 
 
 def test_a_data_set_without_a_usable_image_is_refused_with_the_first_reason(tmp_path):
