@@ -89,10 +89,13 @@ def quantize(variant: Variant, peers_dir: Path, reference: Path, calibration: Pa
     python = peers_dir / variant.peer / "bin" / "python"
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         made = Path(folder) / output.name
-        command = [python, SCRIPTS / PEERS[variant.peer].script, reference, calibration, made, variant.argument]
+        files = [python, SCRIPTS / PEERS[variant.peer].script, reference, calibration, made]
+        command = [*(str(path.absolute()) for path in files), variant.argument]
         log = output.with_suffix(".log")
         with log.open("w") as stream:
-            status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
+            # There, as some leave files behind where they run.
+            ended = subprocess.run(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, check=False)
+        status = ended.returncode
         if status or not made.exists():
             lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}, nothing printed"]
             raise PeerError(f"failed: {lines[-1].strip()} (all of it is in {log})")

@@ -162,8 +162,15 @@ def test_a_peers_graph_and_its_weights_come_together(stand_in, tmp_path):
         "pathlib.Path(output).write_text(json.dumps([graph, data, how]))\n"
         "pathlib.Path(output).with_suffix('.bin').write_text('weights')"
     )
-    assert json.loads((tmp_path / "graph.xml").read_text()) == ["reference", "images", "some way"]
+    given = json.loads((tmp_path / "graph.xml").read_text())
+    assert given == [str(Path("reference").absolute()), str(Path("images").absolute()), "some way"]
     assert (tmp_path / "graph.bin").read_text() == "weights"
+
+
+def test_what_a_peer_leaves_behind_where_it_runs_is_gone(stand_in, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stand_in("pathlib.Path('left.over').touch(); pathlib.Path(output).touch()")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph.log", "graph.xml", "peer", "script.py"]
 
 
 @pytest.mark.parametrize("body", ["print('first'); sys.exit('it broke')", "print('it broke')"])
