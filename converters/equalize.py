@@ -158,17 +158,19 @@ def equalize(model: ir.Model, sizes: Mapping[str, Sizes]) -> EqualizationRecord:
 
 def reader_weights(node: ir.Node, channels: int) -> ReaderWeights:
     """Return the sizes of the weights with which a node reads each of the channels, 0 where it does not."""
-    weight = require_array(node.inputs[1]).astype(np.float64)
+    weight = require_array(node.inputs[1])
     if node.op_type == "BatchNormalization":  # its own constants stay float and add no noise
         variance = require_array(node.inputs[4]).astype(np.float64)
-        square = weight**2 / (variance + node.attributes.get_float("epsilon", 1e-5))
+        square = weight.astype(np.float64) ** 2 / (variance + node.attributes.get_float("epsilon", 1e-5))
         return ReaderWeights(np.zeros((channels, channels)), np.diag(square), 1)
-    if node.op_type != "Conv":
-        weight = weight if weight_axis(node) == 0 else weight.T
     groups, inputs = (groups_of(node), weight.shape[1]) if node.op_type == "Conv" else (1, channels)
-    weight = weight.reshape(len(weight), inputs, -1)
-    largest, square = np.abs(weight).max(axis=2), (weight**2).sum(axis=2)
-    return ReaderWeights(by_channel(largest, groups), by_channel(square, groups), weight.shape[2])
+    oriented = np.moveaxis(weight, 0 if node.op_type == "Conv" else weight_axis(node), 0)
+    flat = oriented.reshape(len(oriented), inputs, -1)
+    largest = np.maximum(flat.max(axis=2), -flat.min(axis=2)).astype(
+        np.float64
+    )  # no copy of weights: they can be large
+    square = np.einsum("oip,oip->oi", flat, flat).astype(np.float64)
+    return ReaderWeights(by_channel(largest, groups), by_channel(square, groups), flat.shape[2])
 
 
 def by_channel(array: np.ndarray, groups: int) -> np.ndarray:
