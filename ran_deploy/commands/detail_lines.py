@@ -32,25 +32,26 @@ def print_details(report: ValidationReport) -> None:
 
 def print_layers(errors: LayerErrors) -> None:
     worst = [errors.layers[index] for index in errors.worst[:MOST_LAYERS]]
+    quantized = any(layer.input is not None for layer in errors.layers)
     click.echo(
         f"layers of the {errors.dialect} graph furthest from FP32, of {len(errors.layers)}, "
         f"on {counted(errors.images, 'image')}"
     )
     for layer in worst:
-        click.echo(f"  {printable(layer.name)}  {layer_text(layer)}")
+        click.echo(f"  {printable(layer.name)}  {layer_text(layer, quantized=quantized)}")
 
 
-def layer_text(layer: LayerError) -> str:
+def layer_text(layer: LayerError, *, quantized: bool) -> str:
+    """Return how far a layer is from FP32, and how its range fits; none is worth a word among `quantized` layers."""
     parts = [layer.branch]
     parts.append("not finite" if layer.relative_l2 is None else f"relative L2 {layer.relative_l2:.4f}")
     if layer.sqnr_db is not None:
         parts.append(f"SQNR {layer.sqnr_db:.1f} dB")
-    if layer.input is None:
+    if layer.input is not None:
+        used, clipped = 100 * layer.input.used, 100 * layer.input.clipped
+        parts.append(f"{used:.0f} % of the input's range used, {clipped:.3f} % cut off")
+    elif quantized:
         parts.append("in float")
-    else:
-        parts.append(
-            f"{100 * layer.input.used:.0f} % of the input's range used, {100 * layer.input.clipped:.3f} % cut off"
-        )
     return ", ".join(parts)
 
 
