@@ -47,4 +47,4 @@ def test_the_installed_wheel_imports_from_its_own_place_and_has_every_command(wh
     for location in run(sys.executable, "-c", code, cwd=tmp_path).split():
         assert location.startswith(str(target))
     scripts = {path.name for path in (target / "bin").iterdir()}
-    assert scripts >= {"ran-export", "ran-build", "ran-infer", "ran-validate", "ran-bench"}
+    assert scripts >= {"ran-export", "ran-build", "ran-infer", "ran-validate", "ran-bench", "ran-doctor"}

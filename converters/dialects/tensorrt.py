@@ -8,7 +8,7 @@ from ran_deploy.converters.half import lower_to_fp16
 from ran_deploy.errors import ConversionError
 from ran_deploy.precision import Precision
 
-__all__ = ["refuse_unsigned", "tensorrt_graph"]
+__all__ = ["find_unsigned", "refuse_unsigned", "tensorrt_graph"]
 
 
 def tensorrt_graph(model: ir.Model, precision: Precision) -> ir.Model:
@@ -23,9 +23,18 @@ def tensorrt_graph(model: ir.Model, precision: Precision) -> ir.Model:
 def refuse_unsigned(model: ir.Model) -> None:
     """Raise ConversionError if anything is quantised to other than int8.
 
-    TensorRT-RTX 1.7 parses uint8 zero points and builds layers typed INT8 from them, which would clip silently. A
-    Q/DQ without zero point counts as uint8: that is ONNX's default.
+    TensorRT-RTX 1.7 parses uint8 zero points and builds layers typed INT8 from them, which would clip silently.
     """
+    for node, found in find_unsigned(model):
+        raise ConversionError(
+            f"{node.op_type} of {node.outputs[0].name!r} uses {found or 'uint8'}; TensorRT computes with "
+            "int8 alone. Lower the s8 artifact graph, not another dialect."
+        )
+
+
+def find_unsigned(model: ir.Model) -> list[tuple[ir.Node, ir.DataType | None]]:
+    """Return the Q/DQ that are not int8, each with its type; one without zero point counts as uint8, ONNX's default."""
+    unsigned: list[tuple[ir.Node, ir.DataType | None]] = []
     for node in model.graph:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.domain != "":
             continue
@@ -34,7 +43,5 @@ def refuse_unsigned(model: ir.Model) -> None:
         typed = stored if point is None else point
         found = None if typed is None else typed.dtype
         if found != ir.DataType.INT8:
-            raise ConversionError(
-                f"{node.op_type} of {node.outputs[0].name!r} uses {found or 'uint8'}; TensorRT computes with "
-                "int8 alone. Lower the s8 artifact graph, not another dialect."
-            )
+            unsigned.append((node, found))
+    return unsigned

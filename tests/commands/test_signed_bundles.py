@@ -16,6 +16,7 @@ READERS = {
     "ran-build": ("--backend", "onnxruntime"),
     "ran-infer": ("images.npy", "--backend", "onnxruntime"),
     "ran-validate": ("--backend", "onnxruntime"),
+    "ran-doctor": ("--for", "onnxruntime-1.32"),
     "ran-bench": ("--backend", "onnxruntime", "--batch", "1", "--seconds", "0.01", "--warm-up", "0"),
 }
 

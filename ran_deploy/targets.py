@@ -1,0 +1,98 @@
+"""Devices a bundle may be taken to, as far as engines depend on them: each fact with its source, None where unknown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ran_deploy.errors import ConfigError
+
+__all__ = ["TARGETS", "Target", "Version", "lowest_capability", "opset_limit", "target_from_text", "version_text"]
+
+Version = tuple[int, ...]
+Capability = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The engine software of a device; `version` may be shorter than the package's own, such as (10, 3).
+
+    `capability` is the GPU's compute capability, `platform` is written like `Linux aarch64`.
+    """
+
+    name: str
+    backend: str
+    version: Version
+    capability: Capability | None = None
+    platform: str | None = None
+    dla: bool = False  # whether devices of this kind have DLA cores at all
+
+
+# Orin is the only Jetson of JetPack 6; it is 8.7. Source: https://developer.nvidia.com/cuda-gpus
+_ORIN = {"backend": "tensorrt", "capability": (8, 7), "platform": "Linux aarch64", "dla": True}
+# JetPack 7 has no row: NVIDIA's pages at hand say no more than "a TensorRT 10.x release" (see docs/doctor.md).
+TARGETS: dict[str, Target] = {
+    # CUDA 12.6, TensorRT 10.3. Source: https://docs.pytorch.org/TensorRT/v2.6.1/getting_started/jetpack.html
+    "jetpack-6.1": Target(name="jetpack-6.1", version=(10, 3), **_ORIN),  # type: ignore[arg-type]
+    # CUDA 12.6, TensorRT 10.3. Source: https://github.com/pytorch/TensorRT/pull/3453
+    "jetpack-6.2": Target(name="jetpack-6.2", version=(10, 3), **_ORIN),  # type: ignore[arg-type]
+}
+# The newest opset of a release's ONNX parser; a later release reads at least as much.
+_OPSETS: dict[Version, int] = {
+    (8, 5): 17,  # https://github.com/onnx/onnx-tensorrt/blob/release/8.5-GA/docs/operators.md
+    (8, 6): 17,  # https://github.com/onnx/onnx-tensorrt/blob/release/8.6-GA/docs/operators.md
+    (10, 15): 24,  # https://github.com/onnx/onnx-tensorrt/blob/release/10.15-GA/docs/operators.md
+    (11, 5): 25,  # https://github.com/NVIDIA/TensorRT/releases/tag/v11.5
+}
+# The lowest compute capability from a release on.
+_LOWEST: dict[Version, Capability] = {
+    # https://docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-1010/support-matrix/index.html
+    (10, 1): (7, 0),
+    # https://docs.nvidia.com/deeplearning/tensorrt/latest/getting-started/release-notes-10/10.5.0.html
+    (10, 5): (7, 5),
+}
+_PATTERN = re.compile(
+    r"(?P<backend>tensorrt-rtx|tensorrt|openvino|onnxruntime)-(?P<version>\d+(\.\d+){1,3})"
+    r"(:sm(?P<major>\d{1,2})(?P<minor>\d))?"
+)
+
+
+def target_from_text(text: str) -> Target:
+    """Return the target that `text` names: one of TARGETS, or as in `tensorrt-11.4:sm90`, `openvino-2026.4`.
+
+    Raises: ConfigError if nothing is known of it.
+    """
+    if text in TARGETS:
+        return TARGETS[text]
+    match = _PATTERN.fullmatch(text)
+    gpu = match is not None and match["backend"].startswith("tensorrt")
+    if match is None or (match["major"] is not None and not gpu):
+        raise ConfigError(
+            f"No target {text!r} is known; known are {', '.join(TARGETS)}. Or name the engine's version, and of a "
+            "GPU its compute capability: tensorrt-X.Y:smNN, tensorrt-rtx-X.Y:smNN, openvino-X.Y, onnxruntime-X.Y."
+        )
+    capability = None if match["major"] is None else (int(match["major"]), int(match["minor"]))
+    version = tuple(int(part) for part in match["version"].split("."))
+    return Target(name=text, backend=match["backend"], version=version, capability=capability, dla=capability == (8, 7))
+
+
+def version_text(version: Version) -> str:
+    """Return (10, 3) as '10.3'."""
+    return ".".join(str(part) for part in version)
+
+
+def opset_limit(tensorrt: Version) -> tuple[int, bool] | None:
+    """Return the newest opset that release is known to read, and whether that is its limit; None if unknown."""
+    exact = _OPSETS.get(tensorrt[:2])
+    if exact is not None:
+        return exact, True
+    earlier = [release for release in _OPSETS if release < tensorrt[:2]]
+    if not earlier:
+        return None
+    return _OPSETS[max(earlier)], False
+
+
+def lowest_capability(tensorrt: Version) -> Capability | None:
+    """Return the lowest compute capability that release may support; None if unknown. Later ones may need more."""
+    earlier = [release for release in _LOWEST if release <= tensorrt[:2]]
+    return _LOWEST[max(earlier)] if earlier else None
