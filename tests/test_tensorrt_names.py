@@ -1,6 +1,6 @@
 """Every TensorRT name that the sources use, against TensorRT-RTX as installed and against 10.3 and 11.4 as listed.
 
-tests/oracle/make_tensorrt_names.py made the lists from NVIDIA's own bindings.
+tests/vendor_facts/make_tensorrt_names.py made the lists from NVIDIA's own bindings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ran_deploy import vendors
 from ran_deploy.converters.builders import trt as builder
 from ran_deploy.runtime.backends import trt as runner
 
-LISTED = json.loads((Path(__file__).parent / "oracle" / "tensorrt_names.json").read_text())
+LISTED = json.loads((Path(__file__).parent / "vendor_facts" / "tensorrt_names.json").read_text())
 # Variables and attributes of the sources that hold TensorRT's objects; the module itself is "".
 OWNERS = {
     builder: {

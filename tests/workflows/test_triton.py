@@ -13,7 +13,9 @@ from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import AttentionRecord, BatchProfile
 from ran_deploy.workflows.triton import best_served, model_config, model_name, write_triton_model
 
-SCHEMA = Path(__file__).parents[1] / "oracle" / "triton_model_config.binpb"  # tritonclient 2.73.0's model_config.proto
+SCHEMA = (
+    Path(__file__).parents[1] / "vendor_facts" / "triton_model_config.binpb"
+)  # tritonclient 2.73.0's model_config.proto
 PROFILE = BatchProfile(minimum=1, optimum=4, maximum=16)
 
 

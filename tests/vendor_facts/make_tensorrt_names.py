@@ -1,6 +1,6 @@
 """Write tensorrt_names.json: the names in NVIDIA's Python bindings of TensorRT, for the versions given.
 
-python tests/oracle/make_tensorrt_names.py 12:10.3.0 13:11.4.0.106        CUDA version : TensorRT version
+python tests/vendor_facts/make_tensorrt_names.py 12:10.3.0 13:11.4.0.106        CUDA version : TensorRT version
 
 The packages tensorrt-cu*-bindings hold the bindings without TensorRT itself. They load beside libraries of its names
 with the nine functions they are linked to: no GPU, driver or TensorRT is needed, but pip and a C compiler are.
