@@ -38,7 +38,13 @@ def train(options: argparse.Namespace) -> None:
         if options.output is not None:
             save(progress.average, options)
 
-    recipe = Recipe(epochs=options.epochs, batch=options.batch, learning_rate=options.learning_rate, seed=options.seed)
+    recipe = Recipe(
+        epochs=options.epochs,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        bfloat16=options.bfloat16,
+        seed=options.seed,
+    )
     fit(module, images, labels, recipe, report)
 
 
@@ -55,6 +61,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--bfloat16", action="store_true", help="mixed precision, quicker on CPUs with AVX512-BF16")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -30,6 +30,7 @@ class Recipe:
     weight_decay: float = 5e-4
     label_smoothing: float = 0.02
     average_decay: float = 0.995
+    bfloat16: bool = False  # activations and products; weights, statistics and the loss stay float32
     seed: int = 0
 
 
@@ -103,8 +104,9 @@ def fit(
         module.train()
         total = 0.0
         for batch in torch.randperm(len(images), generator=rng)[: steps * recipe.batch].split(recipe.batch):
-            logits = module(normalised(augmented(images[batch], rng)).to(device))
-            loss = F.cross_entropy(logits, labels[batch].to(device), label_smoothing=recipe.label_smoothing)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
+                logits = module(normalised(augmented(images[batch], rng)).to(device))
+            loss = F.cross_entropy(logits.float(), labels[batch].to(device), label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
