@@ -30,12 +30,17 @@ class Target:
 
 # Orin is the only Jetson of JetPack 6; it is 8.7. Source: https://developer.nvidia.com/cuda-gpus
 _ORIN = {"backend": "tensorrt", "capability": (8, 7), "platform": "Linux aarch64", "dla": True}
-# JetPack 7 has no row: NVIDIA's pages at hand say no more than "a TensorRT 10.x release" (see docs/doctor.md).
+# JetPack 5 is also for Xavier, 7.2 for Thor too: no single capability.
+_JETSON = {"backend": "tensorrt", "platform": "Linux aarch64", "dla": True}
 TARGETS: dict[str, Target] = {
+    # CUDA 11.4, TensorRT 8.5.2. Source: https://developer.nvidia.com/embedded/jetpack-sdk-511
+    "jetpack-5.1": Target(name="jetpack-5.1", version=(8, 5), **_JETSON),  # type: ignore[arg-type]
     # CUDA 12.6, TensorRT 10.3. Source: https://docs.pytorch.org/TensorRT/v2.6.1/getting_started/jetpack.html
     "jetpack-6.1": Target(name="jetpack-6.1", version=(10, 3), **_ORIN),  # type: ignore[arg-type]
     # CUDA 12.6, TensorRT 10.3. Source: https://github.com/pytorch/TensorRT/pull/3453
     "jetpack-6.2": Target(name="jetpack-6.2", version=(10, 3), **_ORIN),  # type: ignore[arg-type]
+    # CUDA 13.2, TensorRT 10.16.2. Source: https://github.com/NVIDIA/TensorRT/issues/4832 (L4T R39.2 on Orin and Thor)
+    "jetpack-7.2": Target(name="jetpack-7.2", version=(10, 16), **_JETSON),  # type: ignore[arg-type]
 }
 # The newest opset of a release's ONNX parser; a later release reads at least as much.
 _OPSETS: dict[Version, int] = {

@@ -16,6 +16,8 @@ from ran_deploy.targets import TARGETS, lowest_capability, opset_limit, target_f
         ("openvino-2026.4", "openvino", (2026, 4), None),
         ("onnxruntime-1.32", "onnxruntime", (1, 32), None),
         ("jetpack-6.2", "tensorrt", (10, 3), (8, 7)),
+        ("jetpack-5.1", "tensorrt", (8, 5), None),
+        ("jetpack-7.2", "tensorrt", (10, 16), None),
     ],
 )
 def test_a_target_names_engine_version_and_gpu(text, backend, version, capability):
@@ -27,7 +29,7 @@ def test_a_target_names_engine_version_and_gpu(text, backend, version, capabilit
     "text",
     [
         "",
-        "jetpack-7.2",
+        "jetpack-7.9",
         "tensorrt",
         "tensorrt-11",
         "tensorrt-11.4:90",

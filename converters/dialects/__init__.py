@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DIALECTS", "lower"]
 
-DIALECTS = {
+DIALECTS = {  # those of our backends, and tensorrt8, which trtexec reads where TensorRT is too old for us
     "tensorrt": "ran_deploy.converters.dialects.tensorrt:tensorrt_graph",
+    "tensorrt8": "ran_deploy.converters.dialects.tensorrt8:tensorrt8_graph",
     "openvino": "ran_deploy.converters.dialects.openvino:openvino_graph",
     "onnxruntime": "ran_deploy.converters.dialects.onnxruntime:onnxruntime_graph",
 }

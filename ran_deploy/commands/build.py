@@ -18,9 +18,12 @@ from ran_deploy.commands.common import (
     write_json,
 )
 from ran_deploy.commands.progress import Counter
+from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ran_deploy.bundle import Bundle
     from ran_deploy.converters.builders import GpuOptions
+    from ran_deploy.manifest import BatchProfile
 
 
 @click.command(name="ran-build")
@@ -38,6 +41,12 @@ if TYPE_CHECKING:
     help="TensorRT-RTX: GPUs the engine is for, such as 8.9; repeatable.  [default: 8.0 and later]",
 )
 @triton_option()
+@click.option(
+    "--trtexec",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Build nothing: write what trtexec of TensorRT 8.5 or 8.6 (JetPack 5) builds and checks the engine from.",
+)
 @cache_dir_option()
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -50,6 +59,7 @@ def build(
     optimization_level: int | None,
     compute_capability: tuple[str, ...],
     triton: Path | None,
+    trtexec: Path | None,
     cache_dir: Path | None,
     require_signature: Path | None,
     as_json: bool,
@@ -60,10 +70,15 @@ def build(
     from ran_deploy.workflows.engines import build_engine
     from ran_deploy.workflows.triton import best_served, write_triton_model
 
+    if trtexec is not None:
+        refuse_beside_trtexec(backend, triton, optimization_level, compute_capability)
     if triton is not None:
         best_served([backend])  # before minutes of building
     profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
     opened = open_bundle(bundle, require_signature=require_signature)
+    if trtexec is not None:
+        write_recipe(opened, trtexec, profile, workspace, as_json=as_json)
+        return
     gpu = gpu_options(workspace, optimization_level, compute_capability)
     counter = Counter()
     folder, self_test = build_engine(
@@ -84,6 +99,32 @@ def build(
         click.echo("  self-test pending: the engine cannot run on this machine; it is proven when it is first loaded")
     if model is not None:
         click.echo(f"added to the Triton model repository: {model}")
+
+
+def refuse_beside_trtexec(
+    backend: str, triton: Path | None, optimization_level: int | None, compute_capabilities: tuple[str, ...]
+) -> None:
+    """Raise ConfigError for what has no meaning where trtexec builds."""
+    if backend != "tensorrt":
+        raise ConfigError(f"--trtexec is TensorRT's own builder; choose --backend tensorrt, not {backend}.")
+    if triton is not None or optimization_level is not None or compute_capabilities:
+        raise ConfigError(
+            "--trtexec builds nothing here: leave --triton, --optimization-level and --compute-capability out."
+        )
+
+
+def write_recipe(
+    bundle: Bundle, folder: Path, batch: BatchProfile | None, workspace_mib: int | None, *, as_json: bool
+) -> None:
+    """Write the recipe for trtexec and say what to do with it."""
+    from ran_deploy.workflows.trtexec import WORKSPACE_MIB, write_trtexec_recipe
+
+    write_trtexec_recipe(bundle, folder, batch=batch, workspace_mib=workspace_mib or WORKSPACE_MIB)
+    if as_json:
+        write_json({"backend": "tensorrt", "trtexec": str(folder)})
+        return
+    click.echo(f"wrote {folder} for trtexec of TensorRT 8.5 or 8.6")
+    click.echo(f"  next, on the device: sh {folder.name}/build.sh, which builds the engine and checks it")
 
 
 def gpu_options(

@@ -11,7 +11,7 @@ import numpy as np
 from ran_deploy.manifest import Task
 from ran_deploy.verification.metrics import row_cosines
 
-__all__ = ["ROW_RULES", "RowRule", "allowed_errors"]
+__all__ = ["ROW_RULES", "RowRule", "allowed_errors", "lowest_cosines"]
 
 # Rounding that falls to the other side stays within a few rows: one of 32 was 0.059 off where the tolerance was 0.042.
 ROW_SHARE = 3
@@ -58,11 +58,15 @@ def _certain_directions(recorded: np.ndarray, allowed: np.ndarray) -> np.ndarray
     return ROW_SHARE * allowed < np.linalg.norm(recorded.astype(np.float64), axis=1)
 
 
-def _same_directions(recorded: np.ndarray, outputs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """An error e turns a vector v by at most the angle whose sine is ||e|| / ||v||."""
+def lowest_cosines(recorded: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Return how far each vector may turn, as a cosine: an error e turns v by the angle whose sine is ||e|| / ||v||."""
     norms = np.linalg.norm(recorded.astype(np.float64), axis=1)
     sines = np.minimum(1, ROW_SHARE * allowed / np.maximum(norms, np.finfo(np.float64).tiny))
-    return row_cosines(recorded, outputs) >= np.sqrt(1 - sines**2)
+    return np.sqrt(1 - sines**2)
+
+
+def _same_directions(recorded: np.ndarray, outputs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    return row_cosines(recorded, outputs) >= lowest_cosines(recorded, allowed)
 
 
 ROW_RULES = {

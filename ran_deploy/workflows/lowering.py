@@ -21,7 +21,7 @@ from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
 from ran_deploy.verification.metrics import agreeing, relative_l2
 
-__all__ = ["Dialect", "lower_dialect"]
+__all__ = ["Dialect", "evaluate", "lower_dialect"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def lower_dialect(
     model = lower(artifact, dialect, precision)
     check(model)
     graph = model_bytes(model)
-    outputs = _evaluate(open_emulation(graph, dialect, precision), inputs)
+    outputs = evaluate(open_emulation(graph, dialect, precision), inputs)
     logits = outputs[OUTPUT]
     if not all(np.isfinite(output).all() for output in outputs.values()):
         raise ConversionError(
@@ -87,7 +87,7 @@ def _spread(graph: bytes, precision: Precision, inputs: np.ndarray, logits: np.n
         engine = open_builder(backend).build(graph, BuildOptions(precision=precision))
     except BackendUnavailableError:
         return 0.0
-    distance = relative_l2(logits, _evaluate(open_runner(backend, engine), inputs)[OUTPUT])
+    distance = relative_l2(logits, evaluate(open_runner(backend, engine), inputs)[OUTPUT])
     if not distance <= MAX_SPREAD:
         logger.warning(
             "%s evaluates the %s graph %.3f relative L2 away from its exact evaluation", backend, dialect, distance
@@ -95,7 +95,8 @@ def _spread(graph: bytes, precision: Precision, inputs: np.ndarray, logits: np.n
     return distance if distance <= MAX_SPREAD else MAX_SPREAD  # NaN too
 
 
-def _evaluate(runner: Runner, inputs: np.ndarray) -> dict[str, np.ndarray]:
+def evaluate(runner: Runner, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Return every output of `inputs`, run in small batches, and close the runner."""
     try:
         parts = [runner.infer({INPUT: inputs[i : i + MICRO_BATCH]}) for i in range(0, len(inputs), MICRO_BATCH)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -16,6 +16,7 @@ __all__ = ["BackendVerdict", "GraphFacts", "Verdict", "judge", "verdict_status"]
 
 # Floors of the extras in setup.cfg: earlier releases cannot load the graphs or engines of a bundle.
 OLDEST: dict[str, Version] = {"tensorrt": (OLDEST_TENSORRT,), "openvino": (2025, 2), "onnxruntime": (1, 21)}
+OLDEST_TRTEXEC: Version = (8, 5)  # the first with uint8 inputs, see ran_deploy/workflows/trtexec.py
 FP16_SCALES_OPSET = (
     19  # QuantizeLinear takes FP16 from here on: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
 )
@@ -93,7 +94,12 @@ def _target_verdict(manifest: Manifest, target: Target, facts: GraphFacts | None
     remarks = (*graph_remarks(manifest.precision, target, facts), *dla_remarks(target, facts))
     if obstacles := find_obstacles(target, facts):
         return BackendVerdict(
-            backend=backend, graph=dialect.graph, verdict=Verdict.IMPOSSIBLE, reasons=obstacles, remarks=remarks
+            backend=backend,
+            graph=dialect.graph,
+            verdict=Verdict.IMPOSSIBLE,
+            reasons=obstacles,
+            remarks=remarks,
+            command=trtexec_command(target, bundle),
         )
     engine = next((each for each in manifest.engines if each.backend == backend), None)
     verdict, reasons = engine_fate(backend, engine, target)
@@ -266,6 +272,13 @@ def build_command(target: Target, bundle: str) -> str:
     if target.backend == "tensorrt-rtx" and target.capability == RTX_ON_REQUEST:
         command += f" --compute-capability {_dotted(target.capability)}"
     return command
+
+
+def trtexec_command(target: Target, bundle: str) -> str | None:
+    """Return how a TensorRT too old for us gets an engine from its own trtexec; None where it cannot."""
+    if target.backend != "tensorrt" or not OLDEST_TRTEXEC <= target.version < (OLDEST_TENSORRT,):
+        return None
+    return f"ran-build {bundle} --backend tensorrt --trtexec DIR"
 
 
 def _dotted(capability: tuple[int, int]) -> str:

@@ -29,6 +29,23 @@ def test_build_for_triton_refuses_what_triton_does_not_run_before_it_builds(call
     assert not list(tmp_path.iterdir())
 
 
+def test_build_writes_a_recipe_for_trtexec_and_builds_nothing(call, demo, tmp_path):
+    folder = tmp_path / "jetson"
+    options = ["--backend", "tensorrt", "--batch", "1:2:3", "--workspace", "256", "--trtexec", folder, "--json"]
+    outcome = call("ran-build", demo.bundle, *options)
+    assert json.loads(outcome.out) == {"backend": "tensorrt", "trtexec": str(folder)}
+    assert "--memPoolSize=workspace:256" in (folder / "build.sh").read_text()
+
+
+def test_build_refuses_what_has_no_meaning_for_trtexec(call, demo, tmp_path):
+    folder = ["--trtexec", tmp_path / "jetson"]
+    call("ran-build", demo.bundle, "--backend", "openvino", *folder).assert_refused("choose --backend tensorrt")
+    for option in (("--triton", tmp_path), ("--optimization-level", 3), ("--compute-capability", "8.9")):
+        arguments = ["--backend", "tensorrt", *folder, *option]
+        call("ran-build", demo.bundle, *arguments).assert_refused("leave --triton, --optimization-level")
+    assert not list(tmp_path.iterdir())
+
+
 def test_build_options_of_gpus_are_refused_for_other_engines(call, demo, tmp_path):
     for option in (("--workspace", 64), ("--optimization-level", 0), ("--compute-capability", "8.9")):
         arguments = ["--backend", "onnxruntime", "--cache-dir", tmp_path / "cache", *option]

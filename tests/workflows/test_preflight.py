@@ -127,6 +127,21 @@ def test_turing_has_to_be_asked_for(demo):
     assert verdict.command == "ran-build demo.ran --backend tensorrt-rtx --compute-capability 7.5"
 
 
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("jetpack-5.1", "ran-build demo.ran --backend tensorrt --trtexec DIR"),
+        ("tensorrt-8.6:sm87", "ran-build demo.ran --backend tensorrt --trtexec DIR"),
+        ("tensorrt-8.4:sm72", None),
+        ("tensorrt-10.5:sm70", None),
+    ],
+)
+def test_where_tensorrt_is_too_old_its_own_trtexec_builds(demo, target, command):
+    manifest = open_bundle(demo.bundle).manifest
+    verdict = judge(manifest, target_from_text(target), INT8, "demo.ran")[0]
+    assert (verdict.verdict, verdict.command) == (Verdict.IMPOSSIBLE, command)
+
+
 def test_a_bundle_without_the_graph_has_to_be_exported_again(demo):
     manifest = replace(open_bundle(demo.bundle).manifest, dialects={})
     verdict = judge(manifest, target_from_text("openvino-2026.4"), None, "demo.ran")[0]
