@@ -1,61 +1,128 @@
-"""Run a bundle's TensorRT engine on this GPU and compare its outputs with the recorded ones.
+"""Verify and measure bundles on this device: one command, one JSON file to send back, one table to read.
 
-python benchmarks/gpu_check.py NAME.ran [--backend tensorrt-rtx|tensorrt]
-Needs the package of that backend and cuda-python; neither PyTorch nor onnx. Exit status 1 if the engine is off.
+    python benchmarks/gpu/make_bundles.py bundles/                # on any machine with ran-deploy[export]; no GPU
+    python benchmarks/gpu_check.py bundles/*.ran --data FASHION_MNIST --output gpu_check.json
+
+For each bundle and backend: golden self-test, accuracy (bundles of 10 classes, with --data), latency percentiles and
+throughput at each batch size beside PyTorch, torch.compile, ONNX Runtime on CUDA and trtexec where they are, what
+several threads gain, and what memory stays in use. Device, driver, clocks and power mode are read before and after.
+What is missing or fails is a line with its reason; the rest goes on. Engines that are neither in the bundle nor in the
+cache are built here. Exit status: 0 if every engine that could be opened is right; 1 if one is not; 2 if none opened.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import msgspec
+from gpu.device import device_record
+from gpu.measure import Options, measure_engine
+from gpu.peers import TRTEXEC
+from gpu.results import EngineResult, Report, markdown
 
-import ran_deploy
-from ran_deploy.bundle import open_bundle
-from ran_deploy.errors import RanDeployError
-from ran_deploy.manifest import Task
-from ran_deploy.runtime.backends import fingerprint
-from ran_deploy.runtime.cuda import current_device
-from ran_deploy.verification.metrics import agreeing, relative_l2, row_cosines
-from ran_deploy.workflows.golden import read_golden
+from ran_deploy.backends import BACKENDS
+from ran_deploy.bundle import Bundle, open_bundle
+from ran_deploy.errors import ConfigError, RanDeployError
+from ran_deploy.runtime.backends import unavailable_reason
+from ran_deploy.workflows.versions import tool_versions
 
-LARGEST_RELATIVE_L2 = 0.03  # two faithful evaluations of one INT8 graph differ by up to 0.02
+GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
+FASHION_MNIST_CLASSES = 10
+SHORT_NAMES = {"eager": "PyTorch eager", "compile": "torch.compile fp16", "onnxruntime": "ONNX Runtime CUDA"}
+SHORT_NAMES["trtexec"] = TRTEXEC
+EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("bundle", type=Path, help="NAME.ran or NAME.ran.zip")
-    parser.add_argument("--backend", choices=["tensorrt-rtx", "tensorrt"], default="tensorrt-rtx")
-    arguments = parser.parse_args()
+def say(line: str) -> None:
+    """Tell what is being done."""
+    print(line, file=sys.stderr, flush=True)
 
-    device = current_device()
-    memory_gib = device.memory_bytes / 2**30
-    print(f"device   {device.name}, compute capability {device.compute_capability}, {memory_gib:.1f} GiB")
-    print(f"driver   CUDA {device.driver}")
-    for part, value in fingerprint(arguments.backend).items():
-        print(f"{part:8} {value}")
 
-    bundle = open_bundle(arguments.bundle)
-    golden = read_golden(bundle)
-    images = golden.inputs
-    recorded = {name: golden.logits[name] for name in ("tensorrt", "pytorch")}
-    distances = []
-    with ran_deploy.load(arguments.bundle, backend=arguments.backend) as predictor:
-        for batch in sorted({1, len(images) // 2 + 1, len(images)}):
-            parts = [predictor.infer_batch(images[i : i + batch]) for i in range(0, len(images), batch)]
-            logits = np.concatenate(parts)
-            for name, expected in recorded.items():
-                if bundle.manifest.task is Task.EMBEDDING:
-                    rows = f"cosine at least {row_cosines(expected, logits).min():.5f}"
-                else:
-                    rows = f"same label {agreeing(expected, logits).mean():.1%}"
-                print(f"batch {batch:3}  {name}: relative L2 {relative_l2(expected, logits):.5f}, {rows}")
-            distances.append(relative_l2(recorded["tensorrt"], logits))
-    worst = np.max(distances)  # NaN if one is NaN
-    print(f"{'passed' if worst <= LARGEST_RELATIVE_L2 else 'FAILED'}: worst {worst:.5f}, limit {LARGEST_RELATIVE_L2}")
-    return 0 if worst <= LARGEST_RELATIVE_L2 else 1
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="NAME.ran")
+    parser.add_argument("--backend", action="append", choices=list(BACKENDS), help="default: both of TensorRT")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128], metavar="N")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of timed work at each batch size")
+    parser.add_argument("--leak-batches", type=int, default=10_000, metavar="N")
+    parser.add_argument("--peers", nargs="*", choices=list(SHORT_NAMES), default=list(SHORT_NAMES), metavar="PEER")
+    parser.add_argument("--checkpoints", type=Path, nargs="*", default=[], metavar="PATH", help="files or folders")
+    parser.add_argument("--data", type=Path, help="Fashion-MNIST, for accuracy")
+    parser.add_argument("--images", type=int, default=10_000, metavar="N", help="of --data")
+    parser.add_argument("--cache-dir", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("gpu_check.json"))
+    options = parser.parse_args(arguments)
+    if min(options.batches) < 1 or options.seconds <= 0 or options.leak_batches < 1:
+        raise ConfigError("--batches, --seconds and --leak-batches must be positive.")
+    return options
+
+
+def measured(
+    paths: Sequence[Path], backends: Sequence[str], options: argparse.Namespace
+) -> tuple[list[EngineResult], dict[str, str]]:
+    """Return the results of every bundle on every backend, and which bundles cannot be opened and why."""
+    results: list[EngineResult] = []
+    problems: dict[str, str] = {}
+    for path in paths:
+        try:
+            bundle = open_bundle(path)
+        except RanDeployError as exc:
+            problems[str(path)] = str(exc)
+            continue
+        results += [measure_engine(bundle, backend, options_for(bundle, options), say) for backend in backends]
+    return results, problems
+
+
+def options_for(bundle: Bundle, options: argparse.Namespace) -> Options:
+    """Return what is measured of one bundle: accuracy only where its classes can be those of the data."""
+    has_classes = bundle.manifest.output_size == FASHION_MNIST_CLASSES
+    return Options(
+        batches=tuple(sorted(set(options.batches))),
+        seconds=options.seconds,
+        leak_batches=options.leak_batches,
+        peers=tuple(SHORT_NAMES[name] for name in options.peers),
+        checkpoints=(*options.checkpoints, bundle.path.parent, EXAMPLE),
+        data=options.data if has_classes else None,
+        images=options.images,
+        cache_dir=options.cache_dir,
+    )
+
+
+def exit_status(engines: Sequence[EngineResult]) -> int:
+    """Return 0 if all that opened are right, 1 if one is not, 2 if none opened."""
+    opened = [engine for engine in engines if engine.load_seconds is not None]
+    if not opened:
+        return 2
+    return 0 if all(engine.works for engine in opened) else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parsed(arguments)
+    backends = options.backend or GPU_BACKENDS
+    for backend in backends:
+        if reason := unavailable_reason(backend):
+            say(f"{backend}: {reason}")
+    before = device_record()
+    engines, problems = measured(options.bundles, backends, options)
+    report = Report(
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        command=shlex.join(["gpu_check.py", *(sys.argv[1:] if arguments is None else arguments)]),
+        tools=tool_versions(),
+        device=before,
+        device_after=device_record(),
+        engines=tuple(engines),
+        problems=problems,
+    )
+    options.output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    options.output.with_suffix(".md").write_text(markdown(report))
+    print(markdown(report))
+    say(f"wrote {options.output} and {options.output.with_suffix('.md')}")
+    return exit_status(engines)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 from ran_deploy.errors import BackendUnavailableError, DeviceError
 from ran_deploy.vendors import one_line
 
-__all__ = ["Buffer", "Device", "Stream", "current_device", "require_gpu"]
+__all__ = ["Buffer", "Device", "Stream", "current_device", "require_gpu", "used_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,12 @@ def current_device() -> Device:
         memory_bytes=int(properties.totalGlobalMem),
         driver=f"{driver // 1000}.{driver % 1000 // 10}",
     )
+
+
+def used_bytes() -> int:
+    """Return the memory in use on this thread's device, by all processes. Raises: DeviceError."""
+    free, total = _call("cudaMemGetInfo")
+    return int(total) - int(free)
 
 
 class Stream:

@@ -1,0 +1,238 @@
+"""The script for GPUs, run whole on CPU engines; what only a device prints is parsed from texts of such devices."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ran_deploy.bundle import open_bundle
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SMI = """name, driver_version, clocks.current.sm [MHz], power.draw [W]
+NVIDIA H100 80GB HBM3, 570.86.10, 1980 MHz, 70.12 W
+NVIDIA H100 80GB HBM3, 570.86.10, 345 MHz, [N/A]
+"""
+# The shape of trtexec's summary, by its source (samples/common/sampleReporting.cpp of TensorRT 10).
+TRTEXEC = """[11/27/2026-16:00:00] [I] === Performance summary ===
+[11/27/2026-16:00:00] [I] Throughput: 250.5 qps
+[11/27/2026-16:00:00] [I] Latency: min = 3.9 ms, max = 5 ms, mean = 4.1 ms, median = 4 ms, percentile(90%) = 4.5 ms, \
+percentile(95%) = 4.6 ms, percentile(99%) = 4.9 ms
+[11/27/2026-16:00:00] [I] H2D Latency: min = 0.1 ms, max = 1 ms, mean = 0.2 ms, median = 0.3 ms
+[11/27/2026-16:00:00] [I] GPU Compute Time: min = 3 ms, max = 4 ms, mean = 3.1 ms, median = 3 ms
+"""
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Return what imports a module of benchmarks/gpu, or gpu_check itself."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield lambda name: importlib.import_module(name if name == "gpu_check" else f"gpu.{name}")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("gpu", "gpu_check")]:
+        del sys.modules[name]
+
+
+def test_every_gpu_that_nvidia_smi_lists_is_recorded(gpu):
+    first, second = gpu("device").parse_smi(SMI)
+    assert first["name"] == "NVIDIA H100 80GB HBM3"
+    assert first["clocks.current.sm [MHz]"] == "1980 MHz"
+    assert second["power.draw [W]"] == "[N/A]"
+
+
+@pytest.mark.parametrize("text", ["", "No devices were found\n", "name, driver_version\nonly one\n"])
+def test_what_is_no_table_of_gpus_is_refused(gpu, text):
+    with pytest.raises(ValueError, match="nvidia-smi printed"):
+        gpu("device").parse_smi(text)
+
+
+def test_the_power_mode_is_read_among_what_else_nvpmodel_says(gpu):
+    text = "NVPM WARN: Fan mode is not set!\nNV Power Mode: MAXN_SUPER\n2\n"
+    assert gpu("device").parse_nvpmodel(text) == {"mode": "MAXN_SUPER", "number": "2"}
+    with pytest.raises(ValueError, match="nvpmodel printed"):
+        gpu("device").parse_nvpmodel("permission denied")
+
+
+def test_colours_and_empty_lines_are_left_out(gpu):
+    assert gpu("device").parse_lines("\x1b[1;32mModel\x1b[0m: Orin\n\n  L4T 36.4.3 \n") == ["Model: Orin", "L4T 36.4.3"]
+
+
+def test_a_tool_that_fails_is_its_reason_and_the_others_go_on(gpu, tmp_path):
+    answers = {"nvidia-smi": SMI, "nvpmodel": "NV Power Mode: 15W\n0\n"}
+
+    def run(command):
+        if command[0] not in answers:
+            raise subprocess.CalledProcessError(1, command, stderr="must be root\n")
+        return answers[command[0]]
+
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\nmore\n")
+    found = gpu("device").device_record(run, tmp_path)
+    assert len(found["nvidia-smi"]) == 2
+    assert found["nvpmodel"] == {"mode": "15W", "number": "0"}
+    assert found["jetson_clocks"] == {"problem": "must be root"}
+    assert found["l4t"] == "# R36 (release), REVISION: 4.3"
+    assert found["board"] is None
+
+
+def test_a_machine_without_any_of_the_tools_is_described_all_the_same(gpu):
+    found = gpu("device").device_record()
+    assert found["platform"]
+    assert set(found["cuda"]) in ({"problem"}, {"name", "compute capability", "memory_bytes", "driver supports CUDA"})
+    json.dumps(found)
+
+
+def test_trtexec_is_read_from_host_to_host(gpu):
+    row = gpu("peers").parse_trtexec(TRTEXEC, 8)
+    assert (row.p50_ms, row.p90_ms, row.p99_ms, row.images_per_second) == (4.0, 4.5, 4.9, 2004.0)
+    with pytest.raises(ValueError, match="no summary"):
+        gpu("peers").parse_trtexec("&&&& FAILED", 8)
+
+
+def test_trtexec_runs_our_plan_and_a_failure_is_a_row(gpu, monkeypatch, tmp_path):
+    program = tmp_path / "trtexec"
+    program.write_text(
+        f'#!/bin/sh\ntest -s "${{1#--loadEngine=}}" || exit 9\ncase $2 in *:8x*) cat <<E\n{TRTEXEC}\nE\n;; '
+        "*) echo 'out of memory' >&2; exit 1;; esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(gpu("peers"), "find_trtexec", lambda: str(program))
+    good, bad = gpu("peers").trtexec_rows(b"plan", (224, 320), (8, 128), 1.0)
+    assert (good.batch, good.p50_ms, good.problem) == (8, 4.0, None)
+    assert (bad.batch, bad.problem) == (128, "out of memory")
+    monkeypatch.setattr(gpu("peers"), "find_trtexec", lambda: None)
+    assert [row.problem for row in gpu("peers").trtexec_rows(b"plan", (2, 2), (1,), 1.0)] == ["trtexec is not here"]
+
+
+def test_a_runner_that_fails_is_a_row_and_the_others_are_timed_in_turn(gpu):
+    seen = []
+
+    def good(name):
+        return lambda images: seen.append(name) or images
+
+    def bad(images):
+        raise RuntimeError("CUDA out of memory\nsecond line")
+
+    runners = {"ran-deploy": good("a"), "bad": bad, "peer": good("b")}
+    rows = {row.runner: row for row in gpu("measure").rows_of_batch(runners, np.zeros((2, 4, 4, 3), np.uint8), 1e-6)}
+    assert rows["bad"].problem == "CUDA out of memory second line"
+    assert rows["ran-deploy"].runs == rows["peer"].runs >= 3
+    assert seen[-4:] == ["a", "b", "a", "b"]
+
+
+def test_ratios_are_to_ours_at_the_same_batch(gpu):
+    timed = gpu("results").Timed
+    rows = [timed(runner=n, batch=b, p50_ms=m) for n, b, m in (("ran-deploy", 8, 4.0), ("x", 1, 3.0), ("x", 8, 6.0))]
+    rows.append(timed(runner="y", batch=8, problem="no"))
+    found = gpu("measure").with_ratios(rows)
+    assert [(row.runner, row.batch, row.ratio) for row in found] == [
+        ("x", 1, None),
+        ("ran-deploy", 8, 1.0),
+        ("x", 8, 1.5),
+        ("y", 8, None),
+    ]
+
+
+def test_a_leak_is_what_grows_with_the_batches(gpu):
+    kept, images = [], np.zeros((1, 2, 2, 3), np.uint8)
+
+    def hoard(batch):
+        kept.append(np.ones(2**20, np.uint8))  # 1 MiB a batch
+        return batch
+
+    checks = gpu("checks")
+    assert checks.leak(hoard, images, 60).leaks
+    kept.clear()
+    assert not checks.leak(lambda batch: batch, images, 60).leaks
+
+
+def test_threads_are_counted_together(gpu):
+    found = gpu("checks").overlaps(lambda images: images, np.zeros((2, 2, 2, 3), np.uint8), 0.001)
+    assert [(each.threads, each.batch) for each in found] == [(2, 2), (4, 2)]
+    assert all(each.images_per_second > 0 and each.gain > 0 for each in found)
+
+
+def test_a_checkpoint_is_the_one_the_bundle_was_made_of(gpu, demo, tmp_path):
+    peers = gpu("peers")
+    bundle = open_bundle(demo.bundle)
+    (tmp_path / demo.checkpoint.name).write_bytes(b"another")
+    with pytest.raises(Exception, match="give its folder as --checkpoints"):
+        peers.find_checkpoint(peers.Setting(bundle=bundle, checkpoints=(tmp_path,)))
+    setting = peers.Setting(bundle=bundle, checkpoints=(tmp_path, demo.checkpoint.parent))
+    assert peers.find_checkpoint(setting) == demo.checkpoint
+
+
+def test_pytorch_beside_it_computes_the_same_network(gpu, demo):
+    pytest.importorskip("torch")
+    peers = gpu("peers")
+    bundle = open_bundle(demo.bundle)
+    golden = importlib.import_module("ran_deploy.workflows.golden").read_golden(bundle)
+    infer = peers.eager(peers.Setting(bundle=bundle, checkpoints=(demo.checkpoint,)))
+    np.testing.assert_allclose(infer(golden.inputs[:3]), golden.logits["pytorch"][:3], rtol=1e-3, atol=1e-4)
+
+
+def test_the_command_runs_whole_on_cpu_engines(gpu, demo, tmp_path, capsys):
+    output = tmp_path / "result.json"
+    options = ["--backend", "onnxruntime", "--backend", "tensorrt", "--batches", "1", "3", "--seconds", "0.01"]
+    options += ["--leak-batches", "5", "--data", demo.test, "--images", "20", "--cache-dir", demo.cache]
+    bundles = [demo.bundle, tmp_path / "missing.ran"]
+    status = gpu("gpu_check").main([str(word) for word in [*bundles, *options, "--output", output]])
+    report = json.loads(output.read_text())
+    ours, tensorrt = report["engines"]
+    assert status == 0
+    assert report["schema_version"] == 1
+    assert "golden self-test passed" in ours["self_test"]
+    assert ours["accuracy"]["images"] == 20
+    rows = {(row["runner"], row["batch"]): row for row in ours["timings"]}
+    assert all(rows[name, batch]["p50_ms"] > 0 for name in ("ran-deploy", "PyTorch eager") for batch in (1, 3))
+    assert rows["ran-deploy", 3]["ratio"] == 1.0
+    assert "CUDA" in rows["torch.compile fp16", 1]["problem"]
+    assert ours["leak"]["batches"] == 5
+    assert tensorrt["load_seconds"] is None or tensorrt["self_test"]
+    assert "does not exist" in report["problems"][str(bundles[1])]
+    table = capsys.readouterr().out
+    assert table == output.with_suffix(".md").read_text() + "\n"
+    assert "| batch | runner | median ms |" in table
+    assert "missing.ran" in table
+
+
+def test_no_engine_at_all_is_exit_status_2_and_a_wrong_one_1(gpu):
+    result = gpu("results").EngineResult(
+        bundle="b", architecture="a", precision="int8", input_size=(2, 3), digest="0", backend="tensorrt"
+    )
+    status = gpu("gpu_check").exit_status
+    right = replace(result, load_seconds=1.0, self_test="passed")
+    assert status([result]) == 2
+    assert status([result, right]) == 0
+    assert status([right, replace(right, self_test=None)]) == 1
+    leak = gpu("results").Leak(batches=9, host_bytes=2**30, device_bytes=None, leaks=True)
+    assert status([replace(right, leak=leak)]) == 1
+
+
+def test_a_pipe_in_a_name_does_not_break_the_table(gpu):
+    results = gpu("results")
+    engine = results.EngineResult(
+        bundle="a|b",
+        architecture="a",
+        precision="int8",
+        input_size=(2, 3),
+        digest="0",
+        backend="tensorrt",
+        problems={"engine": "x | y"},
+    )
+    report = results.Report(
+        created="now",
+        command="",
+        tools={},
+        device={"platform": "Linux", "cuda": {"problem": "none"}},
+        device_after={},
+        engines=(engine,),
+    )
+    rows = [line for line in results.markdown(report).splitlines() if line.startswith("| a")]
+    assert len(rows) == 1
+    assert rows[0].replace("\\|", "").count("|") == 7
