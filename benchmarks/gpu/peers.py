@@ -64,7 +64,8 @@ def torch_infer(setting: Setting, *, half: bool, compiled: bool) -> Infer:
         x = (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / deviation
         return module(x.to(dtype=dtype, memory_format=layout)).float()
 
-    run = torch.compile(forward, mode="max-autotune") if compiled else forward
+    # Each batch size is compiled for itself: dynamic shapes would cost it speed.
+    run = torch.compile(forward, mode="max-autotune", dynamic=False) if compiled else forward
 
     def infer(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

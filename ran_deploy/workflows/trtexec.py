@@ -26,6 +26,7 @@ from ran_deploy.converters.norms import find_norm_arithmetic
 from ran_deploy.errors import OutputError
 from ran_deploy.manifest import BatchProfile, Manifest, Task
 from ran_deploy.precision import Precision
+from ran_deploy.preprocessing import describe
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.verification import standalone
@@ -41,14 +42,8 @@ __all__ = ["write_trtexec_recipe"]
 
 logger = logging.getLogger(__name__)
 
-GRAPH, ENGINE, EXPECTED, BUILD, CHECK, README = (
-    "model.onnx",
-    "model.plan",
-    "expected.json",
-    "build.sh",
-    "check.py",
-    "README.txt",
-)
+GRAPH, ENGINE, EXPECTED, LABELS = "model.onnx", "model.plan", "expected.json", "labels.txt"
+BUILD, CHECK, README = "build.sh", "check.py", "README.txt"
 WORKSPACE_MIB = 1024
 IN_FLOAT = "FP16 is left out: it cannot hold the squares under this network's divisions by a norm"
 
@@ -82,6 +77,8 @@ def write_trtexec_recipe(
         CHECK: inspect.getsource(standalone).encode(),
         README: _readme(bundle.manifest, recipe).encode(),
     }
+    if bundle.manifest.labels is not None:
+        files[LABELS] = "".join(f"{' '.join(label.split())}\n" for label in bundle.manifest.labels).encode()
     for size in sizes:
         rows = np.arange(size) % len(recipe.inputs)
         files[f"image_{size}.bin"] = recipe.inputs[rows].tobytes()
@@ -161,6 +158,7 @@ def _readme(manifest: Manifest, recipe: Recipe) -> str:
     height, width = manifest.preprocessing.crop
     masks = "".join(f"\n  {m.output}: float32 (N, {m.height}, {m.width}), a soft mask" for m in manifest.attention)
     note = f"\n{IN_FLOAT}.\n" if manifest.precision is not Precision.FP32 and not recipe.half else ""
+    classes = f" of the classes in {LABELS}, in this order" if manifest.labels is not None else ""
     meaning = "logits" if manifest.task is Task.CLASSIFICATION else "features"
     return f"""{manifest.name}: {manifest.architecture}, {manifest.precision.value}
 For TensorRT 8.5 and 8.6 (JetPack 5 and 6.0)
@@ -172,10 +170,11 @@ It builds {ENGINE} with trtexec, runs the golden inputs image_N.bin at each batc
 with {EXPECTED}. Use the engine only if the last lines say "passed". It is bound to this GPU and TensorRT version.
 
 Input
-  {INPUT}: uint8 (N, {height}, {width}, 3), RGB. Prepare images as manifest.json of the bundle says (resize and crop, no
-  normalisation: that is in the graph).
+  {INPUT}: uint8 (N, {height}, {width}, 3), {manifest.preprocessing.channel_order.value.upper()}
+  {describe(manifest.preprocessing)}
+  Mean and std are in the graph: what is before them is to be done to an image, on bytes.
 Output
-  {OUTPUT}: float32 (N, {manifest.output_size}), {meaning}{masks}
+  {OUTPUT}: float32 (N, {manifest.output_size}), {meaning}{classes}{masks}
 
 Allowed is a relative L2 distance of {recipe.tolerance:.4f}, and no other label (or direction) than is certain under it.
 INT8 layers are those with QuantizeLinear and DequantizeLinear in the graph. In the rest TensorRT 8 chooses between

@@ -100,10 +100,12 @@ def test_the_graph_is_opset_17_and_gives_what_the_bundle_recorded(recipe, bundle
     np.testing.assert_array_equal(np.fromfile(recipe / "image_5.bin", np.uint8), golden.inputs[:5].ravel())
 
 
-def test_the_readme_names_input_and_output(recipe):
+def test_the_readme_names_input_and_output(recipe, bundle):
     text = (recipe / "README.txt").read_text()
     assert "image: uint8 (N, 32, 32, 3), RGB" in text
-    assert "logits: float32 (N, 10), logits" in text
+    assert "logits: float32 (N, 10), logits of the classes in labels.txt, in this order" in text
+    assert "centre crop 32x32, RGB" in text
+    assert (recipe / "labels.txt").read_text().splitlines() == list(bundle.manifest.labels)
 
 
 def test_a_bundle_without_tensorrt_is_refused(attentive, tmp_path):

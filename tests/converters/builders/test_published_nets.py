@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
@@ -37,6 +38,7 @@ class Net:
     """A network lowered to TensorRT's dialect in each precision, and what PyTorch says it consists of."""
 
     graphs: dict[Precision, bytes]
+    old: dict[Precision, bytes]  # the same for TensorRT 8
     convolutions: int
     size: tuple[int, int]
 
@@ -58,14 +60,18 @@ def net(request) -> Net:
     graph, _ = run_passes(onnx_from_module(module, size))
     add_uint8_prologue(graph, Preprocessing(crop=size, mean=(0.5,) * 3, std=(0.25,) * 3))
     convolutions = sum(isinstance(part, nn.Conv2d) for part in module.modules())
-    return Net({precision: lowered(graph, precision) for precision in Precision}, convolutions, size)
+    new, old = (
+        {precision: lowered(graph, precision, dialect) for precision in Precision}
+        for dialect in ("tensorrt", "tensorrt8")
+    )
+    return Net(new, old, convolutions, size)
 
 
-def lowered(graph: ir.Model, precision: Precision) -> bytes:
+def lowered(graph: ir.Model, precision: Precision, dialect: str) -> bytes:
     graph = graph.clone()
     if precision is Precision.INT8:
         insert_qdq(graph, dict.fromkeys(find_calibrated_tensors(graph), 4.0))
-    return model_bytes(lower(graph, "tensorrt", precision))
+    return model_bytes(lower(graph, dialect, precision))
 
 
 def parsed(builder, graph: bytes):
@@ -113,3 +119,13 @@ def test_images_are_bytes_and_the_batch_is_a_profile(builder, net):
     assert (image.dtype, tuple(image.shape)) == (builder._trt.DataType.UINT8, (-1, *net.size, 3))
     profile = builder._profile(network, BATCH)
     assert [tuple(shape) for shape in profile.get_shape("image")] == [(batch, *net.size, 3) for batch in (1, 8, 32)]
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_the_graph_for_tensorrt_8_is_opset_17_and_parsed(builder, net, precision):
+    proto = onnx.ModelProto.FromString(net.old[precision])
+    onnx.checker.check_model(proto, full_check=True)
+    assert proto.opset_import[0].version == 17
+    network = parsed(builder, net.old[precision])
+    kinds = Counter(network.get_layer(index).type for index in range(network.num_layers))
+    assert kinds[builder._trt.LayerType.CONVOLUTION] == net.convolutions
