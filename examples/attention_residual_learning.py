@@ -7,8 +7,7 @@ python examples/attention_residual_learning.py noise     --data FOLDER --output 
 depth: (1 + M) T against M T at growing depth (the paper's table 3). attention: mixed, channel and spatial (table 1).
 noise: a RAN against its trunk alone, with a share of the training labels drawn at random (table 5). Each run is a
 line of `results.jsonl`; runs that are there already are not repeated. The table gives the mean test error and the 95 %
-interval of that mean over the seeds (Student's t). docs/attention_residual_learning.jsonl has the runs made so far:
-not yet all of the first seed, so nothing follows from them.
+interval of that mean over the seeds (Student's t). docs/attention_residual_learning.md has the results.
 """
 
 from __future__ import annotations
