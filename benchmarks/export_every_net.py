@@ -16,11 +16,11 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import torch
+from random_nets import BATCH, examples, initialise, normalised, recipe_of, settle
 from torch import nn
 
 from ran_deploy.calibration import CalibrationMethod
@@ -31,27 +31,20 @@ from ran_deploy.converters.graph import model_bytes
 from ran_deploy.converters.passes.run import run_passes
 from ran_deploy.converters.prologue import add_uint8_prologue
 from ran_deploy.converters.simplify import simplified
-from ran_deploy.datasets import Split, open_dataset, select_indices
 from ran_deploy.errors import BackendUnavailableError, RanDeployError
 from ran_deploy.models.design import Design
 from ran_deploy.models.layouts import LAYOUTS
 from ran_deploy.models.network import build_network
-from ran_deploy.models.units import InceptionUnit, PreActivationUnit, ResNeXtUnit
-from ran_deploy.models.weiaicunzai import BiasedUnit
 from ran_deploy.models.zoo import ARCHITECTURES
 from ran_deploy.precision import Precision
-from ran_deploy.preprocessing import Preprocessing
 from ran_deploy.runtime.backends import open_runner
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.runner import Runner
 from ran_deploy.verification.metrics import relative_l2
-from ran_deploy.workflows.quantization import CalibrationImages, calibration_images, quantized
+from ran_deploy.workflows.quantization import quantized
 
 LIMITS = {"fp32": 1e-4, "fp16": sys.float_info.max, "int8": sys.float_info.max}
 CLASSES = 10
-BATCH = 8
-EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"
-MEAN, STD = (0.286,) * 3, (0.353,) * 3
 ZOO = ("attention-56", "attention-92", "attentionnext-56", "attentioninception-56", "cifar-attention-56")
 ZOO += ("cifar-attention-56-channel", "cifar-attention-56-spatial", "cifar-attention-56-naive", "cifar-attention-452")
 PORTS = ("tengshaofeng", "liudaizong", "pytorchcv", "facexzoo", "weiaicunzai")
@@ -85,22 +78,6 @@ def network_of(design: Design) -> Callable[[], nn.Module]:
     return lambda: build_network(design, CLASSES)
 
 
-@torch.no_grad()
-def initialise(module: nn.Module) -> None:
-    """Give the network reproducible weights; the last ones of every unit's branch are small."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight)
-    for part in module.modules():
-        if isinstance(part, (PreActivationUnit, InceptionUnit)):
-            part.conv3.weight.mul_(0.25)
-        elif isinstance(part, ResNeXtUnit):
-            part.bn3.weight.mul_(0.25)
-        elif isinstance(part, BiasedUnit):
-            part.residual_function[-1].weight.mul_(0.25)
-            nn.init.orthogonal_(part.shortcut.weight)
-
-
 def train(module: nn.Module, images: np.ndarray, labels: np.ndarray, steps: int) -> None:
     """Take `steps` steps of Adam through the images."""
     module.train()
@@ -113,35 +90,10 @@ def train(module: nn.Module, images: np.ndarray, labels: np.ndarray, steps: int)
         optimiser.step()
 
 
-@torch.no_grad()
-def settle(module: nn.Module, images: np.ndarray) -> None:
-    """Set BatchNorm statistics to the plain average of those of the network's own activations."""
-    for part in module.modules():
-        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            part.reset_running_stats()
-            part.momentum = None
-    module.train()
-    for start in range(0, len(images), BATCH):
-        module(normalised(images[start : start + BATCH]))
-    module.eval()
-
-
-def normalised(images: np.ndarray) -> torch.Tensor:  # uint8 (N, H, W, 3) -> (N, 3, H, W)
-    scaled = (images / 255 - MEAN[0]) / STD[0]
-    return torch.from_numpy(scaled.transpose(0, 3, 1, 2).astype(np.float32))
-
-
-def examples(split: str, count: int, size: tuple[int, int]) -> tuple[CalibrationImages, np.ndarray]:
-    """Return images of the example at `size`, and their labels."""
-    dataset = open_dataset(EXAMPLE / f"{split}.npz", Split.TEST)
-    images = calibration_images(dataset, count, Preprocessing(crop=size, resize=size, mean=MEAN, std=STD))
-    return images, np.array([dataset.label(index) for index in select_indices(dataset, count)])
-
-
 def float_graph(module: nn.Module, size: tuple[int, int]) -> ir.Model:
     """Return the float32 graph that takes bytes, as the export command makes it."""
     model, _ = run_passes(simplified(onnx_from_module(module, size))[0])
-    add_uint8_prologue(model, Preprocessing(crop=size, resize=size, mean=MEAN, std=STD))
+    add_uint8_prologue(model, recipe_of(size))
     return model
 
 

@@ -1,6 +1,6 @@
 """Verify and measure bundles on this device: one command, one JSON file to send back, one table to read.
 
-    python benchmarks/gpu/make_bundles.py bundles/                # on any machine with ran-deploy[export]; no GPU
+    python benchmarks/make_bundles.py bundles/                # on any machine with ran-deploy[export]; no GPU
     python benchmarks/gpu_check.py bundles/*.ran --data FASHION_MNIST --output gpu_check.json
 
 For each bundle and backend: golden self-test, accuracy (bundles of 10 classes, with --data), latency percentiles and
@@ -28,7 +28,9 @@ from gpu.results import EngineResult, Report, markdown
 from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.errors import ConfigError, RanDeployError
+from ran_deploy.report.writing import check_report_path
 from ran_deploy.runtime.backends import unavailable_reason
+from ran_deploy.whole_file import write_whole
 from ran_deploy.workflows.versions import tool_versions
 
 GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
@@ -59,6 +61,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if min(options.batches) < 1 or options.seconds <= 0 or options.leak_batches < 1:
         raise ConfigError("--batches, --seconds and --leak-batches must be positive.")
+    if options.output.suffix != ".json":
+        raise ConfigError(f"--output is {options.output}; expected NAME.json.")
+    check_report_path(options.output)  # before an hour of measuring
     return options
 
 
@@ -118,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         engines=tuple(engines),
         problems=problems,
     )
-    options.output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    options.output.with_suffix(".md").write_text(markdown(report))
+    write_whole(options.output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    write_whole(options.output.with_suffix(".md"), markdown(report).encode())
     print(markdown(report))
     say(f"wrote {options.output} and {options.output.with_suffix('.md')}")
     return exit_status(engines)

@@ -29,7 +29,7 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Top-1 on labelled images, in percent, with that of the bundle's FP32 graph where it was evaluated."""
+    """Top-1 on labelled images, in percent."""
 
     dataset: str
     images: int

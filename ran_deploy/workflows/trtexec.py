@@ -127,8 +127,7 @@ def _expected(manifest: Manifest, recipe: Recipe, sizes: list[int]) -> dict[str,
 
 
 def _flags(precision: Precision, half: bool) -> str:
-    named = {Precision.FP32: ["--noTF32"], Precision.FP16: [], Precision.INT8: ["--int8"]}[precision]
-    return " ".join([*named, *(["--fp16"] if half else [])]) or "--noTF32"
+    return ("--int8 " if precision is Precision.INT8 else "") + ("--fp16" if half else "--noTF32")
 
 
 def _build_script(

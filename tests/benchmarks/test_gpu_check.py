@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ran_deploy.bundle import open_bundle
+from ran_deploy.errors import RanDeployError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMI = """name, driver_version, clocks.current.sm [MHz], power.draw [W]
@@ -199,6 +200,12 @@ def test_the_command_runs_whole_on_cpu_engines(gpu, demo, tmp_path, capsys):
     assert table == output.with_suffix(".md").read_text() + "\n"
     assert "| batch | runner | median ms |" in table
     assert "missing.ran" in table
+
+
+@pytest.mark.parametrize(("name", "reason"), [("result.txt", "expected NAME.json"), ("no/result.json", "Cannot write")])
+def test_a_result_that_could_not_be_written_is_refused_before_measuring(gpu, tmp_path, name, reason):
+    with pytest.raises(RanDeployError, match=reason):
+        gpu("gpu_check").main(["missing.ran", "--output", str(tmp_path / name)])
 
 
 def test_no_engine_at_all_is_exit_status_2_and_a_wrong_one_1(gpu):

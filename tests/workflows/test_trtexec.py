@@ -121,7 +121,7 @@ def test_a_bundle_without_tensorrt_is_refused(attentive, tmp_path):
         (Precision.FP16, True, "--fp16"),
         (Precision.FP16, False, "--noTF32"),
         (Precision.INT8, True, "--int8 --fp16"),
-        (Precision.INT8, False, "--int8"),
+        (Precision.INT8, False, "--int8 --noTF32"),
     ],
 )
 def test_precision_is_a_flag_of_the_builder(precision, half, flags):

@@ -1,6 +1,6 @@
 """Make the bundles that gpu_check.py looks at: the demo network, Attention-56 and Attention-92 in three precisions.
 
-    python benchmarks/gpu/make_bundles.py bundles/ [--nets demo ...]
+    python benchmarks/make_bundles.py bundles/ [--nets demo ...]
 
 Needs ran-deploy[export], no GPU; some minutes a network. Attention-56 and -92 have random weights of a sane size: their
 speed and whether an engine computes them do not depend on training. Their checkpoints are kept beside the bundles, for
@@ -14,24 +14,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
+from random_nets import EXAMPLE, examples, initialise, recipe_of, settle
 
 from ran_deploy.errors import RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.models import save_checkpoint
 from ran_deploy.models.network import build_network
-from ran_deploy.models.units import PreActivationUnit
 from ran_deploy.models.zoo import architecture_named
 from ran_deploy.precision import Precision
 from ran_deploy.workflows.export import ExportConfig, export_bundle
-from ran_deploy.workflows.golden import synthetic_inputs
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist"
 DEMO = "demo"
 NETS = (DEMO, "attention-56", "attention-92")
-IMAGES = 32  # to calibrate and settle on
+IMAGES = EXAMPLE / "calibration.npz"  # golden inputs too: INT8 is calibrated for no noise
+COUNT = 32  # to settle and calibrate random weights on
 BATCH = BatchProfile(minimum=1, optimum=8, maximum=128)
 
 
@@ -49,33 +46,9 @@ def random_checkpoint(name: str, folder: Path) -> Path:
         torch.manual_seed(0)
         module = build_network(architecture.design, architecture.num_classes)
         initialise(module)
-        settle(module, synthetic_inputs(architecture.input_size, IMAGES))
-        save_checkpoint(path, module, architecture=name)
+        settle(module, examples("calibration", COUNT, architecture.input_size)[0].prepared)
+        save_checkpoint(path, module, architecture=name, preprocessing=recipe_of(architecture.input_size))
     return path
-
-
-@torch.no_grad()
-def initialise(module: nn.Module) -> None:
-    """Draw weights with which activations keep their size: what ends a unit's branch is small."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight)
-    for part in module.modules():
-        if isinstance(part, PreActivationUnit):
-            part.conv3.weight.mul_(0.25)
-
-
-@torch.no_grad()
-def settle(module: nn.Module, images: np.ndarray) -> None:
-    """Set BatchNorm statistics to those of the network's own activations; images are uint8 (N, H, W, 3)."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.reset_running_stats()
-            part.momentum = None  # the plain average
-    module.train()
-    for image in np.split(images, len(images) // 4):
-        module(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255)
-    module.eval()
 
 
 def make(name: str, folder: Path, precisions: Sequence[Precision]) -> None:
@@ -86,15 +59,14 @@ def make(name: str, folder: Path, precisions: Sequence[Precision]) -> None:
         if output.exists():
             continue
         say(f"{output.name}: exporting")
-        calibration = EXAMPLE / "calibration.npz" if precision is Precision.INT8 else None
         config = ExportConfig(
             checkpoint=checkpoint,
             output=output,
             precision=precision,
-            calibration_data=calibration,
-            calibration_images=IMAGES if name != DEMO else 512,
+            calibration_data=IMAGES if precision is Precision.INT8 else None,
+            calibration_images=512 if name == DEMO else COUNT,
             batch=BATCH,
-            golden=None if name == DEMO and calibration else "synthetic",
+            golden=str(IMAGES),
         )
         export_bundle(config, say)
 
