@@ -5,9 +5,7 @@ Source: Triton's user guide, Model Repository and Model Configuration; the text 
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from ran_deploy.bundle import Bundle
 from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile, Manifest
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
-from ran_deploy.whole_file import write_whole
+from ran_deploy.whole_file import write_whole, write_whole_folder
 from ran_deploy.workflows.engines import find_engine, require_dialect
 
 __all__ = ["SERVED", "best_served", "model_config", "model_name", "write_triton_model"]
@@ -167,14 +165,7 @@ def _keep_or_write(path: Path, text: str) -> None:
 def _add_version(folder: Path, file: str, data: bytes) -> Path:
     versions = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
     version = folder / str(max(versions, default=0) + 1)
-    partial = folder / f".{version.name}.{os.getpid()}.part"  # Triton reads folders with numbers for names alone
-    try:
-        partial.mkdir()
-        (partial / file).write_bytes(data)
-        partial.rename(version)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    write_whole_folder(version, {file: data})  # Triton reads folders with numbers for names alone
     return version
 
 

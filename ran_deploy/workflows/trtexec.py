@@ -11,8 +11,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +31,7 @@ from ran_deploy.verification import standalone
 from ran_deploy.verification.golden import tolerance_of
 from ran_deploy.verification.golden_rows import ROW_RULES, allowed_errors, lowest_cosines
 from ran_deploy.verification.metrics import relative_l2
+from ran_deploy.whole_file import write_whole_folder
 from ran_deploy.workflows.engines import require_dialect
 from ran_deploy.workflows.evaluators import MODEL_FILE
 from ran_deploy.workflows.golden import read_golden
@@ -67,6 +66,8 @@ def write_trtexec_recipe(
     Raises: BundleError if the bundle was exported without TensorRT, ConversionError for a graph that opset 17 cannot
     say, OutputError.
     """
+    if folder.exists():
+        raise OutputError(f"{folder} already exists and is not replaced; choose another --trtexec.")
     recipe = _recipe(bundle)
     profile = batch or bundle.manifest.batch
     sizes = sorted({profile.minimum, max(profile.minimum, profile.maximum // 2 + 1), profile.maximum})
@@ -82,7 +83,7 @@ def write_trtexec_recipe(
     for size in sizes:
         rows = np.arange(size) % len(recipe.inputs)
         files[f"image_{size}.bin"] = recipe.inputs[rows].tobytes()
-    _write_folder(folder, files)
+    write_whole_folder(folder, files)
     return folder
 
 
@@ -179,19 +180,3 @@ Allowed is a relative L2 distance of {recipe.tolerance:.4f}, and no other label 
 INT8 layers are those with QuantizeLinear and DequantizeLinear in the graph. In the rest TensorRT 8 chooses between
 float32 and FP16 where --fp16 is given: it has no strong typing.{note}
 """
-
-
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    if folder.exists():
-        raise OutputError(f"{folder} already exists and is not replaced; choose another --trtexec.")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        partial.mkdir(parents=True)
-        for name, data in files.items():
-            (partial / name).write_bytes(data)
-        (partial / BUILD).chmod(0o755)
-        partial.rename(folder)
-    except OSError as exc:
-        raise OutputError(f"Cannot write {folder} ({exc.strerror or exc}). Choose another --trtexec.") from exc
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
