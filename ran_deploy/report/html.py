@@ -125,7 +125,7 @@ def _interval(bounds: tuple[float, float] | None) -> str:
 
 def _small(value: float | None) -> str:
     """Return a number of unknown size with three significant digits."""
-    return MISSING if value is None else f"{value:.3g}"
+    return MISSING if value is None else f"{value:#.3g}".rstrip(".")
 
 
 def _p_value(value: float | None) -> str:
