@@ -143,6 +143,7 @@ def _build_script(
 set -eu
 cd "$(dirname "$0")"
 trtexec=${{TRTEXEC:-/usr/src/tensorrt/bin/trtexec}}
+command -v "$trtexec" >/dev/null || {{ echo "{BUILD}: no $trtexec here; set TRTEXEC to where trtexec is" >&2; exit 2; }}
 "$trtexec" --onnx={GRAPH} --saveEngine={ENGINE} {_flags(manifest.precision, recipe.half)} \\
     {given} \\
     --memPoolSize=workspace:{workspace_mib} "$@"

@@ -90,6 +90,13 @@ def test_an_engine_that_is_off_fails(recipe, build):
     assert done.stdout.count("FAILED") == 3
 
 
+def test_a_device_without_trtexec_is_told_so_in_one_line(recipe, tmp_path):
+    env = {**os.environ, "TRTEXEC": str(tmp_path / "nowhere")}
+    done = subprocess.run(["sh", recipe / "build.sh"], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"build.sh: no {tmp_path / 'nowhere'} here; set TRTEXEC to where trtexec is\n"
+
+
 def test_the_graph_is_opset_17_and_gives_what_the_bundle_recorded(recipe, bundle):
     proto = onnx.load(recipe / "model.onnx")
     onnx.checker.check_model(proto, full_check=True)
