@@ -22,7 +22,8 @@ from ran_deploy.errors import (
 )
 from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.precision import Precision
-from ran_deploy.runtime.backends import fingerprint, misfits, open_runner, unavailable_reason
+from ran_deploy.requirements import misfits
+from ran_deploy.runtime.backends import fingerprint, open_runner, unavailable_reason
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.golden import Golden, prove, read_golden

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import Protocol
 
 from ran_deploy.errors import BackendUnavailableError, ConfigError
 from ran_deploy.runtime.runner import Runner
 
-__all__ = ["RUNNERS", "fingerprint", "misfits", "open_runner", "unavailable_reason"]
+__all__ = ["RUNNERS", "fingerprint", "open_runner", "unavailable_reason"]
 
 RUNNERS = {
     "openvino": "ran_deploy.runtime.backends.ov:OpenVinoRunner",
@@ -22,7 +21,7 @@ RUNNERS = {
 class RunnerClass(Protocol):
     """What an entry of RUNNERS names."""
 
-    def __call__(self, engine: bytes, *, threads: int = 0) -> Runner: ...
+    def __call__(self, engine: bytes, *, threads: int = 0, host_code: bool = False) -> Runner: ...
 
     def require(self) -> None:
         """Raises: BackendUnavailableError, in one line, if engines of this backend cannot run here."""
@@ -33,26 +32,18 @@ class RunnerClass(Protocol):
         ...
 
 
-def open_runner(backend: str, engine: bytes, *, threads: int = 0) -> Runner:
+def open_runner(backend: str, engine: bytes, *, threads: int = 0, host_code: bool = False) -> Runner:
     """Load `engine`, whose digest the caller has checked: an engine is executable code. `threads` 0: all the CPU has.
 
+    `host_code`: the engine may bring the vendor's runtime as a library of its own, as version-compatible ones do.
     Raises: BackendUnavailableError if `backend` cannot run here, EngineMismatchError if this is no engine of it.
     """
-    return _runner_class(backend)(engine, threads=threads)
+    return _runner_class(backend)(engine, threads=threads, host_code=host_code)
 
 
 def fingerprint(backend: str) -> dict[str, str]:
     """Return what must agree between builder and loader, by readable name. Raises: BackendUnavailableError."""
     return _runner_class(backend).fingerprint()
-
-
-def misfits(built: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each part of `built` that differs `here`; none means that the engine fits."""
-    return [
-        f"{part} is {here.get(part, 'unknown')} here; the engine was built for {value}"
-        for part, value in built.items()
-        if here.get(part) != value
-    ]
 
 
 def unavailable_reason(backend: str) -> str | None:

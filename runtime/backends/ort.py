@@ -30,7 +30,8 @@ _DTYPES = {
 class OrtRunner:
     """Runs a graph as it is: engines are optimised when they are built, and reference graphs must not be."""
 
-    def __init__(self, engine: bytes, *, threads: int = 0) -> None:
+    def __init__(self, engine: bytes, *, threads: int = 0, host_code: bool = False) -> None:
+        del host_code  # its engines bring none
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

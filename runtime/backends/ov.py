@@ -21,7 +21,8 @@ __all__ = ["OpenVinoRunner"]
 class OpenVinoRunner:
     """A compiled model and a pool of its requests: one request serves one call at a time."""
 
-    def __init__(self, engine: bytes, *, threads: int = 0) -> None:
+    def __init__(self, engine: bytes, *, threads: int = 0, host_code: bool = False) -> None:
+        del host_code  # its engines bring none
         openvino = import_openvino()
         blob, hint = unpack_openvino_engine(engine)
         settings: dict[str, Any] = {

@@ -22,7 +22,7 @@ class TensorRtRunner:
 
     package = "tensorrt"
 
-    def __init__(self, engine: bytes, *, threads: int = 0) -> None:
+    def __init__(self, engine: bytes, *, threads: int = 0, host_code: bool = False) -> None:
         del threads  # the work is the GPU's
         self.require()
         self._lock = threading.Lock()
@@ -32,7 +32,7 @@ class TensorRtRunner:
         self._engine: Any = None
         self._context: Any = None
         try:
-            self._load(engine)
+            self._load(engine, host_code)
             self._allocate()
         except BaseException:
             self.close()
@@ -83,11 +83,12 @@ class TensorRtRunner:
             if stream is not None:
                 stream.close()
 
-    def _load(self, engine: bytes) -> None:
+    def _load(self, engine: bytes, host_code: bool) -> None:
         trt = import_tensorrt(self.package)
         log = tensorrt_log(self.package)
         log.take_errors()
         self._runtime = trt.Runtime(log.trt_logger)
+        self._runtime.engine_host_code_allowed = host_code
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         self._context = None if self._engine is None else self._engine.create_execution_context()
         if self._context is None:
