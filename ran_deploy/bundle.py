@@ -21,7 +21,7 @@ from ran_deploy.file_kind import BUNDLE, PICKLE, SAFETENSORS, TORCH_SAVE, file_k
 from ran_deploy.manifest import FileRecord, Manifest, manifest_from_json, manifest_to_json
 from ran_deploy.signature import read_verifier
 
-__all__ = ["Bundle", "check_output", "open_bundle", "sha256_of", "write_bundle"]
+__all__ = ["Bundle", "bundle_around", "check_output", "open_bundle", "sha256_of", "write_bundle"]
 
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
@@ -156,6 +156,14 @@ def _read(files: _Files, name: str, path: Path, *, missing: str = "") -> bytes:
         raise BundleError(f"Bundle {path}: {name} cannot be read ({cause}). Copy or export it again.") from exc
 
 
+def bundle_around(path: Path) -> Path | None:
+    """Return the bundle inside which `path` is or would be; None if it is outside of all."""
+    for folder in path.resolve().parents:
+        if (folder / MANIFEST).is_file() and (folder / MANIFEST_DIGEST).is_file():
+            return folder
+    return None
+
+
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError now if a bundle could not be written to `path` later; clears what a killed export left."""
     if not path.name:
@@ -163,6 +171,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     parent = path.resolve().parent
     if not parent.is_dir():
         raise OutputError(f"Cannot write {path}: folder {parent} does not exist. Create it first.")
+    if (around := bundle_around(path)) is not None:
+        raise OutputError(f"Cannot write {path}: it is inside the bundle {around}, which never changes.")
     probe = _partial(path)
     try:
         _clear_leftovers(path)

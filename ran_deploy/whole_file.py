@@ -8,14 +8,32 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from ran_deploy.bundle import bundle_around
 from ran_deploy.errors import OutputError
 
-__all__ = ["write_whole", "write_whole_folder"]
+__all__ = ["check_place", "write_whole", "write_whole_folder"]
+
+
+def check_place(path: Path) -> None:
+    """Check before the work starts that a file can be written to `path` later. Raises: OutputError."""
+    if (bundle := bundle_around(path)) is not None:
+        raise OutputError(
+            f"Cannot write {path}: it is inside the bundle {bundle}, which never changes. Write beside it."
+        )
+    probe = _partial(path)
+    try:
+        if path.is_dir():
+            raise OutputError(f"Cannot write {path}: it is a folder. Name a file.")
+        # Asking for permission is not enough: a read-only or virtual file system grants it and then refuses.
+        probe.touch()
+        probe.unlink()
+    except OSError as exc:
+        raise OutputError(f"Cannot write {path} ({exc.strerror}). Choose another place.") from exc
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a sibling of `path` and rename it: `path` is whole, or what it was before. Raises: OutputError."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = _partial(path)
     try:
         partial.write_bytes(data)
         partial.replace(path)
@@ -27,7 +45,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def write_whole_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a sibling of the new `folder` and rename it: `folder` is whole, or not there. Raises: OutputError."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    partial = _partial(folder)
     try:
         partial.mkdir(parents=True)
         for name, data in files.items():
@@ -37,3 +55,7 @@ def write_whole_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         raise OutputError(f"Cannot write {folder} ({exc.strerror or exc}). Choose another place.") from exc
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")

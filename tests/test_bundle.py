@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.bundle import bundle_around, check_output, open_bundle, write_bundle
 from ran_deploy.errors import BundleError, ConfigError, OutputError
 from ran_deploy.manifest import (
     SCHEMA_VERSION,
@@ -225,6 +225,15 @@ def test_a_leftover_of_our_own_process_number_is_cleared(tmp_path):
     (tmp_path / f".sorter.ran.partial-{os.getpid()}").mkdir()
     write_bundle(path, manifest(), FILES)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bundle_inside_another_is_refused(tmp_path):
+    path = tmp_path / "outer.ran"
+    write_bundle(path, manifest(), FILES)
+    with pytest.raises(OutputError, match=r"is inside the bundle .*outer\.ran, which never changes"):
+        check_output(path / "inner.ran", overwrite=False)
+    assert bundle_around(path / "engines" / "report.html") == path
+    assert bundle_around(path) is None
 
 
 def test_a_missing_output_folder_is_said(tmp_path):

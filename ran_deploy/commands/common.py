@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
+UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # to ask whether it is there already fails
 LARGEST_SIDE, LARGEST_BATCH = 8192, 4096  # beyond any network and device: a slip of the keyboard
 
 
@@ -60,14 +61,23 @@ def run_command(command: click.Command) -> None:
         click.echo(f"{name}: not enough memory ({exc}). Choose a smaller --input-size or --batch.", err=True)
         sys.exit(RanDeployError.exit_status)
     except OSError as exc:
+        if exc.errno in UNUSABLE_PATH and exc.filename is not None:
+            click.echo(
+                f"{name}: cannot use {printable(str(exc.filename))} ({exc.strerror}): give another path.", err=True
+            )
+            sys.exit(RanDeployError.exit_status)
         if exc.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):
             raise
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if exc.errno == errno.EPIPE:  # the reader (head, less) has seen enough
-            sys.exit(0)
-        click.echo(f"{name}: cannot write any further ({exc.strerror}).", err=True)
-        sys.exit(RanDeployError.exit_status)
+        _end_unwritable(name, exc)
+
+
+def _end_unwritable(name: str, exc: OSError) -> NoReturn:
+    # Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if exc.errno == errno.EPIPE:  # the reader (head, less) has seen enough
+        sys.exit(0)
+    click.echo(f"{name}: cannot write any further ({exc.strerror}).", err=True)
+    sys.exit(RanDeployError.exit_status)
 
 
 def _replace_closed_stdout() -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ran_deploy.errors import ConfigError, OutputError
+from ran_deploy.errors import ConfigError
 from ran_deploy.report.attention import ShownAttention
 from ran_deploy.report.html import require_html, write_html
 from ran_deploy.report.json import write_json
 from ran_deploy.report.schema import ValidationReport
+from ran_deploy.whole_file import check_place
 
 __all__ = ["check_report_path", "write_report"]
 
@@ -26,9 +26,7 @@ def check_report_path(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"Report {path}: found {path.suffix or 'no suffix'}; expected {' or '.join(SUFFIXES)}.")
-    folder = path.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or path.is_dir():
-        raise OutputError(f"Cannot write {path}: {folder} is no folder that can be written to. Choose another place.")
+    check_place(path)
     if path.suffix.lower() == ".html":
         require_html()
 

@@ -46,6 +46,19 @@ def test_a_report_that_cannot_be_written_loses_no_result(options, call, demo, tm
     assert "golden self-test passed" in outcome.out
 
 
+def test_a_report_is_not_written_over_a_file_of_the_bundle(call, demo):
+    before = (demo.bundle / "calibration.json").read_bytes()
+    validate(call, demo, "--report", demo.bundle / "calibration.json").assert_refused("is inside the bundle")
+    validate(call, demo, "--diagnose", "--diagnose-output", demo.bundle / "d").assert_refused("never changes")
+    assert (demo.bundle / "calibration.json").read_bytes() == before
+    assert not (demo.bundle / "d").exists()
+
+
+@pytest.mark.parametrize("option", ["--data", "--unlabelled", "--compare", "--report"])
+def test_a_path_too_long_to_ask_for_is_one_line(option, call, demo):
+    validate(call, demo, option, "x" * 300 + ".json").assert_refused("File name too long")
+
+
 @pytest.fixture(scope="module")
 def few(demo, tmp_path_factory):
     """The first 96 test images, as a data set of their own."""

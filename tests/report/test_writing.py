@@ -22,10 +22,19 @@ def test_a_path_that_passes_can_be_written(report, name, tmp_path):
     [
         ("r.pdf", ConfigError, r"found \.pdf; expected \.html or \.json"),
         ("report", ConfigError, "found no suffix"),
-        ("nowhere/r.json", OutputError, "no folder that can be written to"),
+        ("nowhere/r.json", OutputError, "No such file or directory"),
+        ("folder.json", OutputError, "it is a folder"),
+        ("a.ran/report.html", OutputError, r"inside the bundle .*a\.ran, which never changes"),
+        ("a.ran/engines/x/report.html", OutputError, r"inside the bundle .*a\.ran, which never changes"),
+        ("x" * 250 + ".json", OutputError, "File name too long"),
+        ("x" * 300 + ".json", OutputError, "File name too long"),
     ],
 )
 def test_any_other_path_is_refused(name, error, words, tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "a.ran").mkdir()
+    for part in ("manifest.json", "manifest.sha256"):
+        (tmp_path / "a.ran" / part).touch()
     with pytest.raises(error, match=words):
         check_report_path(tmp_path / name)
 
