@@ -14,6 +14,7 @@ import pytest
 
 from ran_deploy import vendors
 from ran_deploy.converters.builders import trt as builder
+from ran_deploy.converters.builders import trt_inspector as inspection
 from ran_deploy.runtime.backends import trt as runner
 
 LISTED = json.loads((Path(__file__).parent / "vendor_facts" / "tensorrt_names.json").read_text())
@@ -29,6 +30,13 @@ OWNERS = {
         "parser": "OnnxParser",
         "error": "ParserError",
         "tensor": "ITensor",
+    },
+    inspection: {
+        "trt": "",
+        "runtime": "Runtime",
+        "loaded": "ICudaEngine",
+        "context": "IExecutionContext",
+        "inspector": "EngineInspector",
     },
     runner: {"trt": "", "_context": "IExecutionContext", "_engine": "ICudaEngine", "_runtime": "Runtime"},
     vendors: {"trt": "", "levels": "ILogger.Severity"},
@@ -63,6 +71,7 @@ USED = sorted({pair for module in OWNERS for pair in names_used(module)})
 def test_the_names_are_found_in_the_sources():
     assert {("", "Builder"), ("IBuilderConfig", "progress_monitor"), ("MemoryPoolType", "WORKSPACE")} <= set(USED)
     assert {("IExecutionContext", "execute_async_v3"), ("TensorIOMode", "INPUT"), ("", "ILogger")} <= set(USED)
+    assert {("EngineInspector", "execution_context"), ("LayerInformationFormat", "JSON")} <= set(USED)
     assert len(USED) > 45
 
 

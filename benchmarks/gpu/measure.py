@@ -15,13 +15,16 @@ from gpu.peers import PEERS, TRTEXEC, Setting, trtexec_rows
 from gpu.results import EngineResult, Timed
 
 from ran_deploy.bundle import Bundle
+from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_from_inspector
+from ran_deploy.converters.builders.trt_inspector import inspect_engine
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.runtime.timing import Timing
 from ran_deploy.vendors import one_line
+from ran_deploy.workflows.build import build_engine
 from ran_deploy.workflows.engine_speed import measure_in_turn
-from ran_deploy.workflows.engines import BUILT_ON_REQUEST, build_engine, find_engine, load_engine
+from ran_deploy.workflows.engines import BUILT_ON_REQUEST, find_engine, load_engine
 from ran_deploy.workflows.golden import golden_result, read_golden
 
 OURS = "ran-deploy"
@@ -105,8 +108,17 @@ def with_checks(
     gains = attempt(lambda: overlaps(predictor.infer_batch, middle, options.seconds), problems, "threads")
     kept = attempt(lambda: leak(predictor.infer_batch, golden.inputs[:1], options.leak_batches), problems, "memory")
     engine = attempt(lambda: find_engine(bundle, result.backend, options.cache_dir), problems, "size")
-    size = len(engine.data) if engine is not None else None
-    return replace(result, overlaps=gains or (), leak=kept, engine_bytes=size)
+    if engine is not None:
+        data = engine.data
+        result = replace(result, engine_bytes=len(data))
+        if result.backend in BUILT_ON_REQUEST:
+            result = replace(result, layers=attempt(lambda: inspected(result.backend, data), problems, "layers"))
+    return replace(result, overlaps=gains or (), leak=kept)
+
+
+def inspected(backend: str, engine: bytes) -> EngineLayers:
+    """Return what TensorRT's inspector tells of the layers of an engine."""
+    return layers_from_inspector(inspect_engine(backend.replace("-", "_"), engine))
 
 
 def attempt(work: Callable[[], Found], problems: dict[str, str], name: str) -> Found | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ran_deploy.converters.builders.engine_layers import EngineLayers
+
 SCHEMA_VERSION = 1
 
 
@@ -68,6 +70,7 @@ class EngineResult:
     backend: str
     fingerprint: dict[str, str] = field(default_factory=dict)
     engine_bytes: int | None = None
+    layers: EngineLayers | None = None  # TensorRT alone tells
     load_seconds: float | None = None
     self_test: str | None = None
     accuracy: Accuracy | None = None
@@ -124,20 +127,34 @@ def device_line(device: dict[str, object]) -> str:
 
 def summary(engines: Sequence[EngineResult]) -> Iterator[str]:
     """Yield a table with one row for each engine."""
-    yield "| bundle | backend | golden self-test | top-1 | threads | memory kept |"
-    yield "|---|---|---|---|---|---|"
+    yield "| bundle | backend | golden self-test | top-1 | int8 kernels | threads | memory kept |"
+    yield "|---|---|---|---|---|---|---|"
     for engine in engines:
         test = engine.self_test or f"no: {engine.problems.get('engine', 'failed')}"
         top1 = f"{engine.accuracy.top1:.2f} % of {engine.accuracy.images:,}" if engine.accuracy else ""
         best = max(engine.overlaps, key=lambda each: each.gain, default=None)
         gain = f"{best.threads} threads {best.gain:.2f}x at batch {best.batch}" if best else ""
-        yield f"| {label(engine)} | {engine.backend} | {cell(test)} | {top1} | {gain} | {leak_cell(engine.leak)} |"
+        cells = (
+            label(engine),
+            engine.backend,
+            cell(test),
+            top1,
+            int8_cell(engine.layers),
+            gain,
+            leak_cell(engine.leak),
+        )
+        yield f"| {' | '.join(cells)} |"
 
 
 def label(engine: EngineResult) -> str:
     """Return what a reader calls the network."""
     height, width = engine.input_size
     return cell(f"{engine.bundle} ({engine.architecture}, {engine.precision}, {height}x{width})")
+
+
+def int8_cell(layers: EngineLayers | None) -> str:
+    """Return how many of the convolutions and products run in int8."""
+    return "" if layers is None else f"{layers.int8_products} of {layers.products}"
 
 
 def leak_cell(leak: Leak | None) -> str:

@@ -62,6 +62,8 @@ class TensorRtBuilder:
 
     def _configured(self, options: GpuOptions) -> Any:
         config = self._builder.create_builder_config()
+        # So that its inspector can tell types and kernels of the layers; engines get no larger (TensorRT-RTX 1.7.1).
+        config.profiling_verbosity = self._trt.ProfilingVerbosity.DETAILED
         config.set_memory_pool_limit(self._trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
         if options.optimization_level is not None:
             config.builder_optimization_level = options.optimization_level

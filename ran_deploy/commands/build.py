@@ -11,12 +11,14 @@ from ran_deploy.commands.common import (
     Batch,
     backend_option,
     cache_dir_option,
+    printable,
     require_signature_option,
     run_command,
     triton_option,
     verbose_option,
     write_json,
 )
+from ran_deploy.commands.engine_lines import engine_lines
 from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ran_deploy.bundle import Bundle
     from ran_deploy.converters.builders import GpuOptions
     from ran_deploy.manifest import BatchProfile
+    from ran_deploy.workflows.build import BuiltEngine
 
 
 @click.command(name="ran-build")
@@ -67,7 +70,7 @@ def build(
     """Build the engine of BUNDLE for this device, prove it, and keep it in the cache; the bundle never changes."""
     from ran_deploy.bundle import open_bundle
     from ran_deploy.manifest import BatchProfile
-    from ran_deploy.workflows.engines import build_engine
+    from ran_deploy.workflows.build import build_engine
     from ran_deploy.workflows.triton import best_served, write_triton_model
 
     if trtexec is not None:
@@ -81,24 +84,27 @@ def build(
         return
     gpu = gpu_options(workspace, optimization_level, compute_capability)
     counter = Counter()
-    folder, self_test = build_engine(
-        opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu, progress=counter.share
-    )
+    built = build_engine(opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu, progress=counter.share)
     counter.clear()
     model = None
     if triton is not None:
         model = write_triton_model(opened, backend, triton, batch=profile, cache_dir=cache_dir)
     if as_json:
-        outcome = {"backend": backend, "cache": str(folder), "self_test": self_test}
+        outcome = {"backend": backend, "cache": str(built.folder), "self_test": built.self_test, "layers": built.layers}
         write_json(outcome if model is None else {**outcome, "triton": str(model)})
         return
-    click.echo(f"built the {backend} engine of {bundle} in {folder}")
-    if self_test is not None:
-        click.echo(f"  {self_test.summary}")
-    else:
-        click.echo("  self-test pending: the engine cannot run on this machine; it is proven when it is first loaded")
+    click.echo(f"built the {backend} engine of {bundle} in {built.folder}")
+    for line in built_lines(built):
+        click.echo(f"  {printable(line)}")
     if model is not None:
         click.echo(f"added to the Triton model repository: {model}")
+
+
+def built_lines(built: BuiltEngine) -> list[str]:
+    """Return the outcome of the self-test and, where it is known, what the engine consists of."""
+    if built.self_test is None:
+        return ["self-test pending: the engine cannot run on this machine; it is proven when it is first loaded"]
+    return [built.self_test.summary, *(engine_lines(built.layers) if built.layers is not None else ())]
 
 
 def refuse_beside_trtexec(

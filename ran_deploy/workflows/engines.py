@@ -1,4 +1,4 @@
-"""Finding, building and proving the engine that runs a bundle on this machine."""
+"""Finding, loading and proving the engine that runs a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -14,32 +14,26 @@ from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress, o
 from ran_deploy.errors import (
     BackendUnavailableError,
     BundleError,
-    ConfigError,
     EngineMismatchError,
-    OutputError,
     RanDeployError,
     SelfTestError,
 )
-from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest, SelfTestStatus
-from ran_deploy.precision import Precision
+from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest
 from ran_deploy.requirements import misfits
 from ran_deploy.runtime.backends import fingerprint, open_runner, unavailable_reason
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
-from ran_deploy.workflows.golden import Golden, prove, read_golden
+from ran_deploy.workflows.golden import prove, read_golden
 
 __all__ = [
     "ALL",
     "AUTO",
-    "ExportedEngine",
     "LoadedEngine",
-    "build_engine",
     "choose_backend",
+    "engine_cache",
     "expand_backends",
-    "export_engines",
     "find_engine",
     "fresh_engine",
-    "keep_engines",
     "load_engine",
     "runnable_backends",
 ]
@@ -50,11 +44,6 @@ AUTO = "auto"
 ALL = "all"
 # Their engines take a GPU and minutes to make, so they are made by ran-export or ran-build, never unasked.
 BUILT_ON_REQUEST = frozenset({"tensorrt", "tensorrt-rtx"})
-REMEDIES = {  # where an engine that was asked for cannot be built, or is wrong
-    Precision.INT8: "give more and more typical --calibration-data, or --precision fp16, or leave that --backend out",
-    Precision.FP16: "give --precision fp32, or leave that --backend out",
-    Precision.FP32: "leave that --backend out",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +112,7 @@ def load_engine(
     backend = choose_backend(bundle, backend, cache_dir)
     if reason := unavailable_reason(backend):
         raise BackendUnavailableError(reason)
-    cache, here = _cache(bundle, cache_dir), fingerprint(backend)
+    cache, here = engine_cache(bundle, cache_dir), fingerprint(backend)
     engine, origin = cache.get(backend, here), "cache"
     if engine is None:
         engine, origin = _bundled_engine(bundle, backend, here), "bundle"
@@ -146,43 +135,7 @@ def find_engine(bundle: Bundle, backend: str, cache_dir: Path | None = None) -> 
     Raises: BackendUnavailableError if the backend's package is missing.
     """
     here = fingerprint(backend)
-    return _cache(bundle, cache_dir).get(backend, here) or _bundled_engine(bundle, backend, here)
-
-
-def build_engine(
-    bundle: Bundle,
-    backend: str,
-    *,
-    cache_dir: Path | None = None,
-    batch: BatchProfile | None = None,
-    gpu: GpuOptions | None = None,
-    progress: Progress | None = None,
-) -> tuple[Path, SelfTestResult | None]:
-    """Build the engine for this very machine and keep it in the cache, replacing the one there.
-
-    `gpu` is for TensorRT's builders alone.
-    Returns its folder in the cache and the outcome of the self-test, None where the engine cannot run here yet.
-    Raises: BuildError, BackendUnavailableError; OutputError if the cache cannot be written; SelfTestError if the engine
-    gives wrong results, and then keeps nothing.
-    """
-    cache = _cache(bundle, cache_dir)
-    cache.check()
-    if gpu is not None and backend not in BUILT_ON_REQUEST:
-        raise ConfigError(
-            f"--workspace, --optimization-level and --compute-capability are for TensorRT's builders; leave them out "
-            f"for {backend}."
-        )
-    engine, result = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, progress), None
-    if reason := unavailable_reason(backend):
-        logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
-    else:
-        with open_predictor(bundle.manifest, backend, engine, threads=0) as predictor:
-            result = prove_engine(bundle, backend, predictor)
-    cached = replace(engine, proven=result is not None)
-    folder = cache.put(backend, fingerprint(backend), cached)
-    if folder is None:
-        raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
-    return folder, result
+    return engine_cache(bundle, cache_dir).get(backend, here) or _bundled_engine(bundle, backend, here)
 
 
 def open_predictor(manifest: Manifest, backend: str, engine: CachedEngine, threads: int) -> Predictor:
@@ -229,7 +182,7 @@ def _missing_engine(bundle: Bundle, backend: str, cache_dir: Path | None) -> str
     if backend not in BUILT_ON_REQUEST or unavailable_reason(backend):
         return None
     here = fingerprint(backend)
-    if _cache(bundle, cache_dir).get(backend, here) is not None:
+    if engine_cache(bundle, cache_dir).get(backend, here) is not None:
         return None
     remedy = f"Build one here: ran-build {bundle.path} --backend {backend}."
     record = _record(bundle, backend)
@@ -244,65 +197,5 @@ def _record(bundle: Bundle, backend: str) -> EngineRecord | None:
     return next((record for record in bundle.manifest.engines if record.backend == backend), None)
 
 
-def _cache(bundle: Bundle, cache_dir: Path | None) -> EngineCache:
+def engine_cache(bundle: Bundle, cache_dir: Path | None) -> EngineCache:
     return EngineCache(cache_dir or default_cache_dir(), bundle.digest)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedEngine:
-    """What an export made for one backend: an engine with its record, or the reason why there is none."""
-
-    backend: str
-    data: bytes = b""
-    record: EngineRecord | None = None
-    self_test: SelfTestResult | None = None
-    reason: str = ""
-
-
-def export_engines(
-    backends: Sequence[str], manifest: Manifest, files: Mapping[str, bytes], golden: Golden, *, must_build: bool
-) -> tuple[ExportedEngine, ...]:
-    """Build an engine for each backend and prove it where it can run. A backend that is missing here is passed over.
-
-    `must_build`: the user named the backends, so a refusal of a builder is an error; else it is a reason.
-    Raises: BuildError, SelfTestError.
-    """
-    engines = []
-    for backend in backends:
-        try:
-            engines.append(_exported(backend, manifest, files, golden))
-        except BackendUnavailableError as exc:
-            engines.append(ExportedEngine(backend=backend, reason=str(exc)))
-        except RanDeployError as exc:
-            if must_build:
-                remedy = REMEDIES[manifest.precision]
-                raise type(exc)(f"{str(exc).removesuffix('.')}. No bundle is written; {remedy}.") from exc
-            engines.append(ExportedEngine(backend=backend, reason=str(exc)))
-    return tuple(engines)
-
-
-def _exported(backend: str, manifest: Manifest, files: Mapping[str, bytes], golden: Golden) -> ExportedEngine:
-    dialect = manifest.dialects[dialect_of(backend)]
-    options = BuildOptions(precision=manifest.precision, batch=manifest.batch)
-    data = open_builder(backend).build(files[dialect.graph], options)
-    reason, result = unavailable_reason(backend) or "", None
-    if not reason:
-        engine = CachedEngine(data=data, batch=manifest.batch, proven=False)
-        with open_predictor(manifest, backend, engine, threads=0) as predictor:
-            result = prove(predictor, golden, f"The {backend} engine")
-    record = EngineRecord(
-        backend=backend,
-        file=f"engines/{backend}.plan" if backend in BUILT_ON_REQUEST else None,
-        fingerprint=fingerprint(backend),
-        batch=manifest.batch,
-        self_test=SelfTestStatus.PENDING if result is None else SelfTestStatus.PASSED,
-    )
-    return ExportedEngine(backend=backend, data=data, record=record, self_test=result, reason=reason)
-
-
-def keep_engines(engines: Sequence[ExportedEngine], cache_dir: Path, digest: str) -> None:
-    """Put the engines that are bound to this machine into its cache, so that the first run need not build them."""
-    for engine in engines:
-        if engine.record is not None and engine.record.file is None:
-            cached = CachedEngine(data=engine.data, batch=engine.record.batch, proven=engine.self_test is not None)
-            EngineCache(cache_dir, digest).put(engine.backend, engine.record.fingerprint, cached)

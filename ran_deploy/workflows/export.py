@@ -22,11 +22,11 @@ from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.signature import read_signer
 from ran_deploy.verification.attention import rows_from_masks
 from ran_deploy.workflows.calibration_table import CALIBRATION_FILE
-from ran_deploy.workflows.engines import ExportedEngine, export_engines, keep_engines
 from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
 from ran_deploy.workflows.export_artifact import budget_of, equalized_reference, typed_artifact
 from ran_deploy.workflows.export_config import ExportConfig, Progress, Report
 from ran_deploy.workflows.export_source import Source, read_source
+from ran_deploy.workflows.exported_engines import ExportedEngine, export_engines, keep_engines
 from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
 from ran_deploy.workflows.lowering import lower_dialect
 from ran_deploy.workflows.quantization import CalibrationImages

@@ -242,4 +242,4 @@ def test_a_pipe_in_a_name_does_not_break_the_table(gpu):
     )
     rows = [line for line in results.markdown(report).splitlines() if line.startswith("| a")]
     assert len(rows) == 1
-    assert rows[0].replace("\\|", "").count("|") == 7
+    assert rows[0].replace("\\|", "").count("|") == 8

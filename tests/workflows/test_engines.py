@@ -9,7 +9,8 @@ from ran_deploy.cache import CachedEngine, EngineCache
 from ran_deploy.errors import BundleError
 from ran_deploy.manifest import BatchProfile, EngineRecord, SelfTestStatus
 from ran_deploy.runtime.backends import fingerprint
-from ran_deploy.workflows.engines import build_engine, expand_backends, load_engine, runnable_backends
+from ran_deploy.workflows.build import build_engine
+from ran_deploy.workflows.engines import expand_backends, load_engine, runnable_backends
 
 BACKEND = "onnxruntime"
 
@@ -48,7 +49,7 @@ def test_an_engine_is_built_and_proven_once_and_then_comes_from_the_cache(bundle
 
 
 def test_a_damaged_cache_entry_is_built_again(bundle, tmp_path, caplog):
-    folder, _ = build_engine(bundle, BACKEND, cache_dir=tmp_path)
+    folder = build_engine(bundle, BACKEND, cache_dir=tmp_path).folder
     content = bytearray((folder / "engine.plan").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "engine.plan").write_bytes(content)
@@ -72,7 +73,7 @@ def test_a_cache_that_cannot_be_written_only_warns(bundle, tmp_path, caplog):
 
 
 def test_the_engine_in_the_bundle_is_used_where_it_fits_and_not_where_it_does_not(bundle, tmp_path):
-    folder, _ = build_engine(bundle, BACKEND, cache_dir=tmp_path / "build")
+    folder = build_engine(bundle, BACKEND, cache_dir=tmp_path / "build").folder
     data, here = (folder / "engine.plan").read_bytes(), fingerprint(BACKEND)
     fitting = with_engine(bundle, tmp_path / "fitting.ran", data, here)
     assert loaded(fitting, tmp_path / "cache").origin == "bundle"

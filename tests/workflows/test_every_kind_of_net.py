@@ -26,9 +26,10 @@ from ran_deploy.models.weiaicunzai import CifarDesign, CifarNetwork
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.verification.metrics import relative_l2
-from ran_deploy.workflows.engines import ExportedEngine, load_engine
+from ran_deploy.workflows.engines import load_engine
 from ran_deploy.workflows.evaluators import REFERENCE_FILE
 from ran_deploy.workflows.export import ExportConfig, export_bundle
+from ran_deploy.workflows.exported_engines import ExportedEngine
 from ran_deploy.workflows.golden import read_golden
 from ran_deploy.workflows.recipe import RecipeOptions
 

@@ -1,0 +1,93 @@
+"""Building the engine for this very machine, proving it, and saying what it consists of."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ran_deploy.bundle import Bundle
+from ran_deploy.converters.builders import GpuOptions, Progress
+from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_from_inspector
+from ran_deploy.converters.builders.trt_inspector import inspect_engine
+from ran_deploy.errors import ConfigError, OutputError, RanDeployError
+from ran_deploy.manifest import BatchProfile
+from ran_deploy.runtime.backends import fingerprint, unavailable_reason
+from ran_deploy.verification.golden import SelfTestResult
+from ran_deploy.workflows.engines import (
+    BUILT_ON_REQUEST,
+    engine_cache,
+    fresh_engine,
+    open_predictor,
+    prove_engine,
+)
+
+__all__ = ["LAYERS_FILE", "BuiltEngine", "build_engine"]
+
+logger = logging.getLogger(__name__)
+
+LAYERS_FILE = "layers.json"  # beside the engine, as TensorRT's inspector wrote it: NVIDIA's Engine Explorer reads it
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltEngine:
+    """A new engine in the cache. `self_test` is None where it cannot run here yet, `layers` where none can tell."""
+
+    folder: Path
+    self_test: SelfTestResult | None
+    layers: EngineLayers | None
+
+
+def build_engine(
+    bundle: Bundle,
+    backend: str,
+    *,
+    cache_dir: Path | None = None,
+    batch: BatchProfile | None = None,
+    gpu: GpuOptions | None = None,
+    progress: Progress | None = None,
+) -> BuiltEngine:
+    """Build the engine for this very machine and keep it in the cache, replacing the one there.
+
+    `gpu` is for TensorRT's builders alone.
+    Raises: BuildError, BackendUnavailableError; OutputError if the cache cannot be written; SelfTestError if the engine
+    gives wrong results, and then keeps nothing.
+    """
+    cache = engine_cache(bundle, cache_dir)
+    cache.check()
+    if gpu is not None and backend not in BUILT_ON_REQUEST:
+        raise ConfigError(
+            f"--workspace, --optimization-level and --compute-capability are for TensorRT's builders; leave them out "
+            f"for {backend}."
+        )
+    engine, result, text = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, progress), None, None
+    if reason := unavailable_reason(backend):
+        logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
+    else:
+        with open_predictor(bundle.manifest, backend, engine, threads=0) as predictor:
+            result = prove_engine(bundle, backend, predictor)
+        text = _inspected(backend, engine.data)
+    folder = cache.put(backend, fingerprint(backend), replace(engine, proven=result is not None))
+    if folder is None:
+        raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
+    return BuiltEngine(folder=folder, self_test=result, layers=None if text is None else _kept_layers(text, folder))
+
+
+def _inspected(backend: str, engine: bytes) -> str | None:
+    """Return what the vendor tells of a proven engine's layers; None for backends whose vendor tells nothing."""
+    if backend not in BUILT_ON_REQUEST:
+        return None
+    try:
+        return inspect_engine(backend.replace("-", "_"), engine)
+    except RanDeployError as exc:  # the engine is right, whatever is known of its layers
+        logger.warning("%s", exc)
+        return None
+
+
+def _kept_layers(text: str, folder: Path) -> EngineLayers | None:
+    try:
+        (folder / LAYERS_FILE).write_text(text)
+        return layers_from_inspector(text)
+    except (OSError, RanDeployError) as exc:
+        logger.warning("the layers of the engine are not summed up (%s)", exc)
+        return None
