@@ -11,13 +11,13 @@ import numpy as np
 from ran_deploy.bundle import Bundle
 from ran_deploy.datasets.class_names import numbers_by_name
 from ran_deploy.errors import BackendUnavailableError, ConfigError
-from ran_deploy.manifest import Manifest
+from ran_deploy.manifest import Manifest, Task
 from ran_deploy.preprocessing import Preprocessing
 from ran_deploy.workflows.engines import ALL, AUTO, expand_backends, runnable_backends
 from ran_deploy.workflows.evaluators import Infer
 from ran_deploy.workflows.validation_images import ValidationImages
 
-__all__ = ["common_backends", "on_own_images", "output_order", "prepares_alike"]
+__all__ = ["common_backends", "on_own_images", "output_order", "pair_warnings", "prepares_alike"]
 
 
 def output_order(reference: Bundle, judged: Bundle) -> np.ndarray:
@@ -40,6 +40,29 @@ def output_order(reference: Bundle, judged: Bundle) -> np.ndarray:
             "same classes can be compared. Export one of them again with the --labels of the other."
         )
     return np.array([places[name] for name in b.labels])
+
+
+def pair_warnings(reference: Manifest, judged: Manifest) -> tuple[str, ...]:
+    """Return what two manifests that can be compared leave to be doubted about a comparison."""
+    if judged.task is Task.EMBEDDING:
+        if reference.checkpoint.sha256 == judged.checkpoint.sha256:
+            return ()
+        return (
+            f"The bundles come from different checkpoints, {_checkpoint(reference)} and {_checkpoint(judged)}. Unless "
+            "both hold the same weights, a feature of one is no feature of the other: cosine, relative L2 and SQNR "
+            "say nothing, nor does a drop at the reference's threshold. Of pairs, TAR at FAR still compares them.",
+        )
+    unnamed = [manifest.name for manifest in (reference, judged) if not manifest.labels]
+    if not unnamed or reference.checkpoint.sha256 == judged.checkpoint.sha256:
+        return ()
+    return (
+        f"Classes are matched by number, as {' and '.join(dict.fromkeys(unnamed))} has no names for them: in another "
+        "order, figures mean nothing. Export with --labels to match them by name.",
+    )
+
+
+def _checkpoint(manifest: Manifest) -> str:
+    return f"{manifest.checkpoint.file_name} (sha256 {manifest.checkpoint.sha256[:12]})"
 
 
 def _what(bundle: Bundle) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.report.schema import BundleComparison
 from ran_deploy.workflows.bundle_differences import bundle_differences
-from ran_deploy.workflows.bundle_pair import on_own_images, output_order, prepares_alike
+from ran_deploy.workflows.bundle_pair import on_own_images, output_order, pair_warnings, prepares_alike
 from ran_deploy.workflows.engines import load_engine
 from ran_deploy.workflows.evaluators import Infer, Replayed, open_reference
 from ran_deploy.workflows.validate_config import ValidateConfig
@@ -49,6 +49,11 @@ class OtherBundle:
             precision=self.bundle.manifest.precision.value,
             differences=bundle_differences(self.bundle, self.judged),
         )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be read before any figure."""
+        return pair_warnings(self.bundle.manifest, self.judged.manifest)
 
     @contextmanager
     def engine(self, backend: str, cache_dir: Path | None, images: Callable[[], ValidationImages]) -> Iterator[Infer]:

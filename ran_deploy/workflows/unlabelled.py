@@ -76,7 +76,7 @@ def certify_bundle(
             images=images.taken,
             reference=reference.name,
             max_drop_pp=config.max_drop_pp,
-            warnings=_copies(images),
+            warnings=(*(other.warnings if other else ()), *_copies(images)),
             compared=other.comparison if other else None,
         ),
         images=shown_images(images.taken, measured),

@@ -52,7 +52,7 @@ def report_on(
 ) -> ValidationReport:
     """Judge each backend and join them; `reference` is the name of what they were compared with on `images`.
 
-    `warnings` are about the images; what is to be said of an engine is found here.
+    `warnings` are about the images or what is compared; what is to be said of an engine is found here.
     """
     manifest = bundle.manifest
     return validation_report(

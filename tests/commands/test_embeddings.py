@@ -259,6 +259,16 @@ def test_pairs_of_a_file_are_compared_and_no_other_image_is_read(call, faces, fe
     assert report["provenance"]["pairs"] == "20 of the same and 20 of different, listed in pairs.txt"
 
 
+def test_bundles_of_two_checkpoints_are_compared_with_a_warning(call, faces, few, tmp_path):
+    source = open_bundle(faces.fp32)
+    files = {name: source.read(name) for name in source.manifest.files if not name.startswith("engines/")}
+    other = replace(source.manifest.checkpoint, file_name="other.pt", sha256="0" * 64)
+    write_bundle(tmp_path / "other.ran", replace(source.manifest, checkpoint=other, engines=()), files)
+    outcome = validate(call, faces, "--compare", tmp_path / "other.ran", "--data", few)
+    assert "WARNING: The bundles come from different checkpoints, other.pt (sha256 000000000000)" in outcome.out
+    assert "WARNING" not in validate(call, faces, "--compare", faces.fp32, "--data", few).out
+
+
 def test_images_without_classes_are_compared_by_vectors_alone(call, faces, demo, tmp_path):
     outcome = validate(call, faces, "--data", demo.images, "--report", tmp_path / "x.html", "--no-details")
     assert outcome.status == 0, outcome.err

@@ -12,14 +12,21 @@ from ran_deploy.datasets.dataset import ArrayDataset
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import Task
 from ran_deploy.preprocessing import ChannelOrder, Preprocessing, prepare
-from ran_deploy.workflows.bundle_pair import on_own_images, output_order, prepares_alike
+from ran_deploy.workflows.bundle_pair import on_own_images, output_order, pair_warnings, prepares_alike
 from ran_deploy.workflows.validation_images import read_images
 
 RECIPE = Preprocessing(crop=(12, 16))
 
 
-def bundle(labels=None, size=3, task=Task.CLASSIFICATION, recipe=RECIPE):
-    manifest = SimpleNamespace(labels=labels, output_size=size, task=task, preprocessing=recipe)
+def bundle(labels=None, size=3, task=Task.CLASSIFICATION, recipe=RECIPE, checkpoint="a"):
+    manifest = SimpleNamespace(
+        name=f"of-{checkpoint}",
+        labels=labels,
+        output_size=size,
+        task=task,
+        preprocessing=recipe,
+        checkpoint=SimpleNamespace(file_name=f"{checkpoint}.pth", sha256=f"{checkpoint * 64}"),
+    )
     return SimpleNamespace(manifest=manifest, path="x.ran")
 
 
@@ -48,6 +55,22 @@ def test_outputs_belong_together_by_name_where_both_have_names(reference, judged
 def test_bundles_with_other_outputs_cannot_be_compared(reference, judged, words):
     with pytest.raises(ConfigError, match=words):
         output_order(reference, judged)
+
+
+def test_vectors_of_different_checkpoints_are_warned_of():
+    first, second = (bundle(task=Task.EMBEDDING, checkpoint=name).manifest for name in "ab")
+    (warning,) = pair_warnings(first, second)
+    assert "different checkpoints, a.pth (sha256 aaaaaaaaaaaa) and b.pth (sha256 bbbbbbbbbbbb)" in warning
+    assert "cosine, relative L2 and SQNR say nothing" in warning
+    assert pair_warnings(first, first) == ()
+
+
+def test_classes_matched_by_number_are_warned_of_unless_the_checkpoint_is_the_same():
+    named, unnamed, other = bundle(("a", "b", "c")), bundle(), bundle(checkpoint="b")
+    (warning,) = pair_warnings(named.manifest, other.manifest)
+    assert "matched by number, as of-b has no names" in warning
+    assert pair_warnings(named.manifest, unnamed.manifest) == ()
+    assert pair_warnings(named.manifest, bundle(("b", "c", "a"), checkpoint="b").manifest) == ()
 
 
 def test_what_the_graph_does_itself_makes_no_other_image():
