@@ -15,7 +15,7 @@ import pytest
 from ran_deploy import vendors
 from ran_deploy.converters.builders import trt as builder
 from ran_deploy.converters.builders import trt_inspector as inspection
-from ran_deploy.runtime.backends import trt as runner
+from ran_deploy.runtime.backends import trt_engine, trt_profiles, trt_slot
 
 LISTED = json.loads((Path(__file__).parent / "vendor_facts" / "tensorrt_names.json").read_text())
 # Variables and attributes of the sources that hold TensorRT's objects; the module itself is "".
@@ -26,7 +26,6 @@ OWNERS = {
         "_builder": "Builder",
         "network": "INetworkDefinition",
         "config": "IBuilderConfig",
-        "cache": "ITimingCache",
         "profile": "IOptimizationProfile",
         "parser": "OnnxParser",
         "error": "ParserError",
@@ -39,7 +38,9 @@ OWNERS = {
         "context": "IExecutionContext",
         "inspector": "EngineInspector",
     },
-    runner: {"trt": "", "_context": "IExecutionContext", "_engine": "ICudaEngine", "_runtime": "Runtime"},
+    trt_engine: {"_trt": "", "context": "IExecutionContext", "_engine": "ICudaEngine", "_runtime": "Runtime"},
+    trt_profiles: {"engine": "ICudaEngine"},
+    trt_slot: {"context": "IExecutionContext"},
     vendors: {"trt": "", "levels": "ILogger.Severity"},
 }
 RTX_ONLY = {
@@ -73,6 +74,8 @@ def test_the_names_are_found_in_the_sources():
     assert {("", "Builder"), ("IBuilderConfig", "progress_monitor"), ("MemoryPoolType", "WORKSPACE")} <= set(USED)
     assert {("IExecutionContext", "execute_async_v3"), ("TensorIOMode", "INPUT"), ("", "ILogger")} <= set(USED)
     assert {("EngineInspector", "execution_context"), ("LayerInformationFormat", "JSON")} <= set(USED)
+    assert {("IExecutionContext", "set_device_memory"), ("ICudaEngine", "num_optimization_profiles")} <= set(USED)
+    assert ("ExecutionContextAllocationStrategy", "USER_MANAGED") in USED
     assert len(USED) > 45
 
 

@@ -60,8 +60,7 @@ def build_engine(
             f"--workspace, --optimization-level and --compute-capability are for TensorRT's builders; leave them out "
             f"for {backend}."
         )
-    result, text = None, None
-    engine = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, cache_dir=cache_dir, progress=progress)
+    engine, result, text = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, progress), None, None
     if reason := unavailable_reason(backend):
         logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
     else:

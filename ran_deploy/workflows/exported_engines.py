@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ran_deploy.backends import dialect_of
 from ran_deploy.cache import CachedEngine, EngineCache
-from ran_deploy.converters.builders import BuildOptions
+from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.errors import BackendUnavailableError, RanDeployError
 from ran_deploy.manifest import EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.precision import Precision
@@ -16,7 +16,6 @@ from ran_deploy.runtime.backends import fingerprint, unavailable_reason
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.engines import BUILT_ON_REQUEST, open_predictor
 from ran_deploy.workflows.golden import Golden, prove
-from ran_deploy.workflows.timed_build import build_graph
 
 __all__ = ["ExportedEngine", "export_engines", "keep_engines"]
 
@@ -39,13 +38,7 @@ class ExportedEngine:
 
 
 def export_engines(
-    backends: Sequence[str],
-    manifest: Manifest,
-    files: Mapping[str, bytes],
-    golden: Golden,
-    *,
-    must_build: bool,
-    cache_dir: Path,
+    backends: Sequence[str], manifest: Manifest, files: Mapping[str, bytes], golden: Golden, *, must_build: bool
 ) -> tuple[ExportedEngine, ...]:
     """Build an engine for each backend and prove it where it can run. A backend that is missing here is passed over.
 
@@ -55,7 +48,7 @@ def export_engines(
     engines = []
     for backend in backends:
         try:
-            engines.append(_exported(backend, manifest, files, golden, cache_dir))
+            engines.append(_exported(backend, manifest, files, golden))
         except BackendUnavailableError as exc:
             engines.append(ExportedEngine(backend=backend, reason=str(exc)))
         except RanDeployError as exc:
@@ -66,12 +59,10 @@ def export_engines(
     return tuple(engines)
 
 
-def _exported(
-    backend: str, manifest: Manifest, files: Mapping[str, bytes], golden: Golden, cache_dir: Path
-) -> ExportedEngine:
+def _exported(backend: str, manifest: Manifest, files: Mapping[str, bytes], golden: Golden) -> ExportedEngine:
     dialect = manifest.dialects[dialect_of(backend)]
     options = BuildOptions(precision=manifest.precision, batch=manifest.batch)
-    data = build_graph(backend, files[dialect.graph], options, cache_dir=cache_dir)
+    data = open_builder(backend).build(files[dialect.graph], options)
     reason, result = unavailable_reason(backend) or "", None
     if not reason:
         engine = CachedEngine(data=data, batch=manifest.batch, proven=False)

@@ -6,7 +6,7 @@ import pytest
 
 from ran_deploy.bundle import open_bundle, write_bundle
 from ran_deploy.cache import CachedEngine, EngineCache
-from ran_deploy.errors import BundleError
+from ran_deploy.errors import BundleError, EngineMismatchError
 from ran_deploy.manifest import BatchProfile, EngineRecord, SelfTestStatus
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.workflows.build import build_engine
@@ -63,6 +63,15 @@ def test_an_entry_of_another_version_is_passed_over(bundle, tmp_path):
     stale = CachedEngine(data=b"of an older version", batch=BatchProfile(), proven=True)
     EngineCache(tmp_path, bundle.digest).put(BACKEND, older, stale)
     assert loaded(bundle, tmp_path).origin == "built"
+
+
+def test_an_engine_that_does_not_load_is_refused_with_the_command_for_this_bundle(bundle, tmp_path):
+    unusable = CachedEngine(data=b"no engine", batch=BatchProfile(), proven=True)
+    EngineCache(tmp_path, bundle.digest).put(BACKEND, fingerprint(BACKEND), unusable)
+    with pytest.raises(EngineMismatchError) as error:
+        load_engine(bundle, BACKEND, cache_dir=tmp_path)
+    assert str(error.value).endswith(f"For this bundle: ran-build {bundle.path} --backend onnxruntime")
+    assert "\n" not in str(error.value)
 
 
 def test_a_cache_that_cannot_be_written_only_warns(bundle, tmp_path, caplog):

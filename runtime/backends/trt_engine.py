@@ -1,0 +1,60 @@
+"""A loaded engine of TensorRT or TensorRT-RTX: its tensors, its profiles, and new execution contexts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ran_deploy.errors import DeviceError, EngineMismatchError
+from ran_deploy.runtime.backends.trt_profiles import profiles_of
+from ran_deploy.runtime.runner import TensorSpec
+from ran_deploy.vendors import import_tensorrt, tensorrt_log
+
+__all__ = ["TensorRtEngine"]
+
+
+class TensorRtEngine:
+    """An engine on the calling thread's device; everything is to be used while that device is current.
+
+    `host_code`: it may bring TensorRT's runtime as a library of its own, as version-compatible engines do.
+    Raises: EngineMismatchError if `data` is no engine for this package and device.
+    """
+
+    def __init__(self, package: str, data: bytes, *, host_code: bool) -> None:
+        self.package = package
+        self._trt: Any = import_tensorrt(package)
+        log = tensorrt_log(package)
+        log.take_errors()
+        self._runtime: Any = self._trt.Runtime(log.trt_logger)  # the engine needs it
+        self._runtime.engine_host_code_allowed = host_code
+        self._engine: Any = self._runtime.deserialize_cuda_engine(data)
+        if self._engine is None:
+            raise EngineMismatchError(
+                f"{package} {self._trt.__version__} cannot load this engine: {self.reason()}. "
+                "Build it on this machine with ran-build."
+            )
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        mode = self._trt.TensorIOMode.INPUT
+        is_input = {name: self._engine.get_tensor_mode(name) == mode for name in names}
+        self.inputs = tuple(self._spec(name) for name in names if is_input[name])
+        self.outputs = tuple(self._spec(name) for name in names if not is_input[name])
+        self.profiles = profiles_of(self._engine, self.inputs)
+        self.scratch_bytes = int(self._engine.device_memory_size_v2)  # enough for any profile
+
+    def new_context(self) -> Any:
+        """Return an IExecutionContext that needs `scratch_bytes` of memory set. Raises: DeviceError."""
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(strategy)
+        if context is None:
+            raise DeviceError(f"{self.package} cannot prepare this engine: {self.reason()}.")
+        return context
+
+    def reason(self) -> str:
+        """Return what TensorRT last gave as the cause of an error."""
+        return tensorrt_log(self.package).take_errors() or "no reason given"
+
+    def _spec(self, name: str) -> TensorSpec:
+        shape = tuple(None if size == -1 else int(size) for size in self._engine.get_tensor_shape(name))
+        dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name))).name
+        return TensorSpec(name=name, dtype=dtype, shape=shape)
