@@ -59,14 +59,30 @@ def data_digest(image_digests: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(image_digests)).encode("ascii")).hexdigest()
 
 
+class _Seal(msgspec.Struct):
+    sha256: str
+
+
 def table_to_json(table: CalibrationTable) -> bytes:
-    """Return the table as indented JSON; floats survive bit for bit."""
-    return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
+    """Return the table as indented JSON, with the digest of its content; floats survive bit for bit."""
+    content = {"sha256": _digest(table), **msgspec.to_builtins(table)}
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def table_from_json(data: bytes, origin: str) -> CalibrationTable:
-    """Return the table `data` holds. Raises: CalibrationError, naming `origin`, if it is damaged."""
+    """Return the table `data` holds. Raises: CalibrationError, naming `origin`, if it is damaged or was edited."""
     try:
-        return msgspec.json.decode(data, type=CalibrationTable)
+        table = msgspec.json.decode(data, type=CalibrationTable)
+        seal = msgspec.json.decode(data, type=_Seal)
     except (msgspec.MsgspecError, UnicodeDecodeError, CalibrationError) as exc:
         raise CalibrationError(f"{origin} is no calibration table ({exc}). It is damaged: calibrate again.") from exc
+    if seal.sha256 != _digest(table):
+        raise CalibrationError(
+            f"{origin} was changed after it was made: its content has sha256 {_digest(table)[:12]}..., "
+            f"{seal.sha256[:12]!r}... is written in it. Its ranges were not all measured: calibrate again."
+        )
+    return table
+
+
+def _digest(table: CalibrationTable) -> str:
+    return hashlib.sha256(msgspec.json.encode(table)).hexdigest()

@@ -26,6 +26,7 @@ OWNERS = {
         "_builder": "Builder",
         "network": "INetworkDefinition",
         "config": "IBuilderConfig",
+        "cache": "ITimingCache",
         "profile": "IOptimizationProfile",
         "parser": "OnnxParser",
         "error": "ParserError",

@@ -1,4 +1,4 @@
-"""What is looked at on one loaded engine: accuracy, what threads gain, what memory stays in use."""
+"""What is looked at on one engine: accuracy, what threads and timings gain, what memory stays in use."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from gpu.results import Accuracy, Leak, Overlap
+from gpu.results import Accuracy, Builds, Leak, Overlap
 
+from ran_deploy.bundle import Bundle
 from ran_deploy.datasets import Split, open_dataset, select_indices
 from ran_deploy.errors import DatasetError, RanDeployError
+from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.predictor import Predictor
+from ran_deploy.workflows.engines import fresh_engine
 
 Infer = Callable[[np.ndarray], np.ndarray]
 THREADS = (2, 4)
@@ -82,6 +86,17 @@ def leak(infer: Infer, images: np.ndarray, batches: int) -> Leak:
         device_bytes=on_device,
         leaks=max(grown, on_device or 0) > ALLOWED_BYTES,
     )
+
+
+def builds(bundle: Bundle, backend: str, batch: BatchProfile) -> Builds:
+    """Return what the timing cache gains: two builds in an empty cache folder."""
+    seconds = []
+    with TemporaryDirectory() as folder:
+        for _ in range(2):
+            start = time.perf_counter()
+            fresh_engine(bundle, backend, batch, cache_dir=Path(folder))
+            seconds.append(time.perf_counter() - start)
+    return Builds(first_seconds=seconds[0], again_seconds=seconds[1])
 
 
 def host_bytes() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from gpu.checks import accuracy, leak, overlaps
+from gpu.checks import accuracy, builds, leak, overlaps
 from gpu.peers import PEERS, TRTEXEC, Setting, trtexec_rows
 from gpu.results import EngineResult, Timed
 
@@ -113,6 +113,11 @@ def with_checks(
         result = replace(result, engine_bytes=len(data))
         if result.backend in BUILT_ON_REQUEST:
             result = replace(result, layers=attempt(lambda: inspected(result.backend, data), problems, "layers"))
+    if result.backend == "tensorrt":
+        report(f"{result.bundle} on {result.backend}: two builds, for the timing cache")
+        batch = predictor.batch
+        timed = attempt(lambda: builds(bundle, result.backend, batch), problems, "timing cache")
+        result = replace(result, builds=timed)
     return replace(result, overlaps=gains or (), leak=kept)
 
 

@@ -59,6 +59,14 @@ class Leak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Builds:
+    """Seconds of a build with an empty timing cache, and of the same build again with what that one measured."""
+
+    first_seconds: float
+    again_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineResult:
     """One bundle on one backend. What failed is in `problems`, by the name of the check."""
 
@@ -72,6 +80,7 @@ class EngineResult:
     engine_bytes: int | None = None
     layers: EngineLayers | None = None  # TensorRT alone tells
     load_seconds: float | None = None
+    builds: Builds | None = None  # of TensorRT alone, which times kernels
     self_test: str | None = None
     accuracy: Accuracy | None = None
     timings: tuple[Timed, ...] = ()

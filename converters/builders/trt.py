@@ -5,6 +5,7 @@ Precision comes from the graph alone: networks are strongly typed (TensorRT 10 b
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
@@ -15,11 +16,17 @@ from ran_deploy.vendors import import_tensorrt, one_line, tensorrt_log
 
 __all__ = ["TensorRtBuilder", "TensorRtRtxBuilder"]
 
+_logger = logging.getLogger(__name__)
+
 
 class TensorRtBuilder:
-    """Builds for the GPU of this machine: TensorRT times its kernels on it."""
+    """Builds for the GPU of this machine: TensorRT times its kernels on it.
+
+    `timings` are what it measured in earlier builds on this device, serialized; a build adds its own.
+    """
 
     package = "tensorrt"
+    timings: bytes | None = b""
 
     def __init__(self) -> None:
         self._trt = import_tensorrt(self.package)
@@ -43,6 +50,7 @@ class TensorRtBuilder:
         network = self._builder.create_network(_network_flags(self._trt))
         self._parse(network, graph)
         config = self._configured(options.gpu)
+        cache = None if self.timings is None else self._timing_cache(config, self.timings)
         monitor = _monitor(self._trt, progress) if progress is not None else None
         if monitor is not None:
             config.progress_monitor = monitor
@@ -54,7 +62,18 @@ class TensorRtBuilder:
             raise monitor.raised
         if engine is None:
             raise BuildError(f"{self._name} cannot build the graph: {self._log.take_errors() or 'no reason given'}.")
+        if cache is not None:
+            self.timings = bytes(cache.serialize())
         return bytes(engine)
+
+    def merge_timings(self, other: bytes) -> None:
+        """Add what another process measured on this device meanwhile; where both measured a kernel, ours stays."""
+        assert self.timings is not None
+        if other:
+            config = self._builder.create_builder_config()
+            cache = config.create_timing_cache(self.timings)
+            cache.combine(config.create_timing_cache(other), False)
+            self.timings = bytes(cache.serialize())
 
     @property
     def _name(self) -> str:
@@ -70,6 +89,17 @@ class TensorRtBuilder:
         if options.compute_capabilities:
             self._target(config, options.compute_capabilities)
         return config
+
+    def _timing_cache(self, config: Any, timings: bytes) -> Any:
+        """Return the cache of a build, which the caller keeps until it is built: TensorRT does not own it."""
+        cache = config.create_timing_cache(timings)
+        if config.set_timing_cache(cache, False):
+            return cache
+        _logger.warning("%s refuses the timings of earlier builds and measures anew", self._name)
+        self._log.take_errors()
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+        return cache
 
     def _target(self, config: Any, capabilities: tuple[str, ...]) -> None:
         raise ConfigError(
@@ -105,6 +135,7 @@ class TensorRtRtxBuilder(TensorRtBuilder):
     """Builds without a GPU; the engine is finished for the GPU it is loaded on, any of compute capability 8.0 up."""
 
     package = "tensorrt_rtx"
+    timings = None  # deprecated there since 1.2: its builder measures nothing
 
     def _target(self, config: Any, capabilities: tuple[str, ...]) -> None:
         known = _compute_capabilities(self._trt)

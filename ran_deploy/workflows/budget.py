@@ -6,6 +6,7 @@ say of the result is true of it. docs/accuracy_budget.md has the reasons.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ from ran_deploy.workflows.validation_tasks import TASKS, ImageRequest
 from ran_deploy.workflows.versions import tool_versions
 
 __all__ = ["Budget", "WithinBudget", "quantized_within", "read_budget"]
+
+logger = logging.getLogger(__name__)
 
 ERROR_IMAGES = 32  # calibration images on which output errors are measured
 
@@ -79,6 +82,8 @@ def read_budget(
             progress=progress,
         )
     )
+    for warning in read.warnings:
+        logger.warning("%s", warning)
     judged = len(read.pairs) if read.pairs is not None else len(read)
     unit = "pair" if read.pairs is not None else "image"
     require_enough(PairedOutcome(images=judged, lost=0, gained=0, unit=unit), max_drop_pp)

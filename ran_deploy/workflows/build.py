@@ -60,7 +60,8 @@ def build_engine(
             f"--workspace, --optimization-level and --compute-capability are for TensorRT's builders; leave them out "
             f"for {backend}."
         )
-    engine, result, text = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, progress), None, None
+    result, text = None, None
+    engine = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, cache_dir=cache_dir, progress=progress)
     if reason := unavailable_reason(backend):
         logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
     else:

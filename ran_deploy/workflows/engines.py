@@ -10,7 +10,7 @@ from pathlib import Path
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.bundle import Bundle
 from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
-from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress, open_builder
+from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
 from ran_deploy.errors import (
     BackendUnavailableError,
     BundleError,
@@ -24,6 +24,7 @@ from ran_deploy.runtime.backends import fingerprint, open_runner, unavailable_re
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.golden import prove, read_golden
+from ran_deploy.workflows.timed_build import build_graph
 
 __all__ = [
     "ALL",
@@ -165,12 +166,15 @@ def fresh_engine(
     backend: str,
     batch: BatchProfile,
     gpu: GpuOptions | None = None,
+    *,
+    cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> CachedEngine:
     """Build an engine that is neither proven nor kept. Raises: BuildError, BackendUnavailableError."""
     graph = bundle.read(bundle.manifest.dialects[require_dialect(bundle, backend)].graph)
     options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu or GpuOptions())
-    return CachedEngine(data=open_builder(backend).build(graph, options, progress), batch=batch, proven=False)
+    data = build_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
+    return CachedEngine(data=data, batch=batch, proven=False)
 
 
 def _bundled_engine(bundle: Bundle, backend: str, here: Mapping[str, str]) -> CachedEngine | None:

@@ -62,7 +62,10 @@ def export_bundle(
     manifest, files, golden = _graphs(config, source, report, progress)
     backends = config.backends or tuple(BACKENDS)
     report(f"building engines: {', '.join(backends)}")
-    engines = export_engines(backends, manifest, files, golden, must_build=config.backends is not None)
+    cache_dir = config.cache_dir or default_cache_dir()
+    engines = export_engines(
+        backends, manifest, files, golden, must_build=config.backends is not None, cache_dir=cache_dir
+    )
     records = tuple(engine.record for engine in engines if engine.record is not None)
     files.update({engine.record.file: engine.data for engine in engines if engine.record and engine.record.file})
     if config.sign is not None:
@@ -70,7 +73,7 @@ def export_bundle(
     manifest = replace(manifest, engines=records)
     write_bundle(config.output, manifest, files, pack=config.pack, overwrite=config.overwrite, sign=signer)
     bundle = open_bundle(config.output)
-    keep_engines(engines, config.cache_dir or default_cache_dir(), bundle.digest)
+    keep_engines(engines, cache_dir, bundle.digest)
     return ExportResult(bundle=bundle, engines=engines)
 
 

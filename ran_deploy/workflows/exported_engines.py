@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ran_deploy.backends import dialect_of
 from ran_deploy.cache import CachedEngine, EngineCache
-from ran_deploy.converters.builders import BuildOptions, open_builder
+from ran_deploy.converters.builders import BuildOptions
 from ran_deploy.errors import BackendUnavailableError, RanDeployError
 from ran_deploy.manifest import EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.precision import Precision
@@ -16,6 +16,7 @@ from ran_deploy.runtime.backends import fingerprint, unavailable_reason
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.engines import BUILT_ON_REQUEST, open_predictor
 from ran_deploy.workflows.golden import Golden, prove
+from ran_deploy.workflows.timed_build import build_graph
 
 __all__ = ["ExportedEngine", "export_engines", "keep_engines"]
 
@@ -38,7 +39,13 @@ class ExportedEngine:
 
 
 def export_engines(
-    backends: Sequence[str], manifest: Manifest, files: Mapping[str, bytes], golden: Golden, *, must_build: bool
+    backends: Sequence[str],
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    golden: Golden,
+    *,
+    must_build: bool,
+    cache_dir: Path,
 ) -> tuple[ExportedEngine, ...]:
     """Build an engine for each backend and prove it where it can run. A backend that is missing here is passed over.
 
@@ -48,7 +55,7 @@ def export_engines(
     engines = []
     for backend in backends:
         try:
-            engines.append(_exported(backend, manifest, files, golden))
+            engines.append(_exported(backend, manifest, files, golden, cache_dir))
         except BackendUnavailableError as exc:
             engines.append(ExportedEngine(backend=backend, reason=str(exc)))
         except RanDeployError as exc:
@@ -59,10 +66,12 @@ def export_engines(
     return tuple(engines)
 
 
-def _exported(backend: str, manifest: Manifest, files: Mapping[str, bytes], golden: Golden) -> ExportedEngine:
+def _exported(
+    backend: str, manifest: Manifest, files: Mapping[str, bytes], golden: Golden, cache_dir: Path
+) -> ExportedEngine:
     dialect = manifest.dialects[dialect_of(backend)]
     options = BuildOptions(precision=manifest.precision, batch=manifest.batch)
-    data = open_builder(backend).build(files[dialect.graph], options)
+    data = build_graph(backend, files[dialect.graph], options, cache_dir=cache_dir)
     reason, result = unavailable_reason(backend) or "", None
     if not reason:
         engine = CachedEngine(data=data, batch=manifest.batch, proven=False)

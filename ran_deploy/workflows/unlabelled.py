@@ -21,7 +21,7 @@ from ran_deploy.workflows.references import OtherBundle, Reference, open_referen
 from ran_deploy.workflows.shuffled_images import ShuffledImages
 from ran_deploy.workflows.validate_config import Progress, Report, ValidateConfig, Validation
 from ran_deploy.workflows.validation_engines import Compare, run_engines
-from ran_deploy.workflows.validation_images import used_images
+from ran_deploy.workflows.validation_images import copies_warnings, used_images
 from ran_deploy.workflows.validation_report import Measured, report_on, shown_images
 
 __all__ = ["certify_bundle"]
@@ -76,7 +76,7 @@ def certify_bundle(
             images=images.taken,
             reference=reference.name,
             max_drop_pp=config.max_drop_pp,
-            warnings=(*(other.warnings if other else ()), *_copies(images)),
+            warnings=(*(other.warnings if other else ()), *copies_warnings(images.copies, len(images.taken))),
             compared=other.comparison if other else None,
         ),
         images=shown_images(images.taken, measured),
@@ -125,12 +125,3 @@ def _certified(measured: Measured, images: ShuffledImages, config: ValidateConfi
         max_drop_pp=config.max_drop_pp,
     )
     return replace(measured, certificate=certificate)
-
-
-def _copies(images: ShuffledImages) -> tuple[str, ...]:
-    if not images.copies:
-        return ()
-    return (
-        f"{images.copies:,} of {counted(len(images.taken), 'image')} are exact copies of others and tell nothing new: "
-        "the bound counts more images than prove it. Remove them.",
-    )

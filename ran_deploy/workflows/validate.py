@@ -84,7 +84,7 @@ def _compare_engines(
             images=images,
             reference=reference.name if reference else None,
             max_drop_pp=config.max_drop_pp,
-            warnings=other.warnings if other and images else (),
+            warnings=(*(other.warnings if other else ()), *images.warnings) if images else (),
             compared=other.comparison if other else None,
         ),
         images=shown_images(images, measured),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ran_deploy.counts import counted
 from ran_deploy.datasets import Dataset, image_digest, refuse_overlap, select_indices, unreadable
 from ran_deploy.datasets.pairs import ImagePairs
 from ran_deploy.errors import DatasetError, InputError
@@ -15,8 +16,9 @@ from ran_deploy.manifest import Manifest
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.report.schema import UnreadableImage
 
-__all__ = ["BATCH", "ReadImage", "ValidationImages", "read_images", "try_image", "used_images"]
+__all__ = ["BATCH", "ReadImage", "ValidationImages", "copies_warnings", "read_images", "try_image", "used_images"]
 
+MANY_COPIES = 0.01  # narrows an interval by less than its last digit
 BATCH = 32  # images in memory at a time; engines split it as their profile demands
 
 
@@ -45,6 +47,12 @@ class ValidationImages:
     def labelled(self) -> bool:
         return self.dataset.label(self.indices[0]) is not None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be read before any figure."""
+        copies = len(self.digests) - len(set(self.digests))
+        return copies_warnings(copies, len(self)) if copies > MANY_COPIES * len(self) else ()
+
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield prepared images, uint8 (N, H, W, 3), with their labels: the same batches on every call."""
         with ThreadPoolExecutor() as pool:
@@ -62,6 +70,17 @@ class ValidationImages:
                 f"An image that could be read before cannot be any more: {exc} "
                 "Validate again when nothing changes the data."
             ) from exc
+
+
+def copies_warnings(copies: int, images: int) -> tuple[str, ...]:
+    """Return what is to be said of `images` of which so many are copies of others: one line, or none."""
+    if not copies:
+        return ()
+    are = "is an exact copy of another and tells" if copies == 1 else "are exact copies of others and tell"
+    return (
+        f"{copies:,} of {counted(images, 'image')} {are} nothing new: interval and bound count more images than prove "
+        "them. Remove copies.",
+    )
 
 
 def used_images(*manifests: Manifest) -> dict[str, tuple[str, ...]]:

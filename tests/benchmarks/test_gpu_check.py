@@ -243,3 +243,10 @@ def test_a_pipe_in_a_name_does_not_break_the_table(gpu):
     rows = [line for line in results.markdown(report).splitlines() if line.startswith("| a")]
     assert len(rows) == 1
     assert rows[0].replace("\\|", "").count("|") == 8
+
+
+def test_two_builds_are_timed_in_a_cache_of_their_own(gpu, demo):
+    bundle = open_bundle(demo.bundle)
+    found = gpu("checks").builds(bundle, "onnxruntime", bundle.manifest.batch)
+    assert found.first_seconds > 0
+    assert found.again_seconds > 0

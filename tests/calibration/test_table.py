@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 
@@ -47,6 +48,7 @@ def test_other_images_are_refused(table):
         lambda data: data.replace(b"percentile", b"guesswork"),
         lambda data: data.replace(b'"images": 512', b'"images": "many"'),
         lambda data: data.replace(b'"ranges"', b'"rangos"'),
+        lambda data: data.replace(b'"sha256"', b'"sha"'),
         lambda data: data.replace(b"1e-300", b"-1.0"),
         lambda data: data.replace(b"never", b"\xff\xfe"),
         lambda data: b"",
@@ -58,6 +60,29 @@ def test_damage_is_refused_by_name(table, damage):
     assert damage(data) != data
     with pytest.raises(CalibrationError, match=r"^calibration\.json is no calibration table"):
         table_from_json(damage(data), "calibration.json")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"0.30000000000000004", b"0.3"),
+        (b'"images": 512', b'"images": 51'),
+        (b'"percentile"', b'"minmax"'),
+        (b"d4d4", b"d5d4"),
+        (b'    "a/conv": 1e-300,\n', b""),
+        (b'"sha256": "', b'"sha256": "0'),
+    ],
+)
+def test_a_table_that_was_edited_is_refused(table, before, after):
+    data = table_to_json(table)
+    assert before in data
+    with pytest.raises(CalibrationError, match=r"^calibration\.json was changed after it was made"):
+        table_from_json(data.replace(before, after, 1), "calibration.json")
+
+
+def test_a_table_laid_out_anew_is_still_the_same(table):
+    compact = json.dumps(json.loads(table_to_json(table))).encode()
+    assert table_from_json(compact, "calibration.json") == table
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf"), -1.0])

@@ -1,0 +1,41 @@
+"""Building an engine from a graph with what earlier builds on this device measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ran_deploy.cache import default_cache_dir
+from ran_deploy.converters.builders import BuildOptions, Progress, open_builder
+from ran_deploy.converters.builders.trt import TensorRtBuilder
+from ran_deploy.runtime.backends import fingerprint
+from ran_deploy.timing_file import TimingFile
+
+__all__ = ["build_graph"]
+
+
+def build_graph(
+    backend: str,
+    graph: bytes,
+    options: BuildOptions,
+    *,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """Return the engine of a dialect's graph; kernel timings, where the vendor has them, are read, used and kept.
+
+    Raises: BuildError, BackendUnavailableError, ConfigError.
+    """
+    builder = open_builder(backend)
+    if not isinstance(builder, TensorRtBuilder) or builder.timings is None:
+        return builder.build(graph, options, progress)
+    file = TimingFile(cache_dir or default_cache_dir(), fingerprint(backend))
+    builder.timings = earlier = file.read()
+    engine = builder.build(graph, options, progress)
+
+    def merged(now: bytes) -> bytes:
+        if now != earlier:
+            builder.merge_timings(now)
+        return builder.timings or b""
+
+    file.update(merged)
+    return engine
