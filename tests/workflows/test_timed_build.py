@@ -1,4 +1,4 @@
-"""What is done with timings around a build. The builder is a stand-in, whose timings are lines: TensorRT wants a GPU."""
+"""What is done with timings around a build. The builder is a stand-in whose timings are lines: TensorRT wants a GPU."""
 
 from __future__ import annotations
 
