@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from ran_deploy.converters.forked_convolutions import bias_forked_convolutions
 from ran_deploy.converters.graph import check
 from ran_deploy.converters.half import lower_to_fp16
 from ran_deploy.converters.passes.remove_unused import remove_unused
@@ -22,7 +23,8 @@ def openvino_graph(model: ir.Model, precision: Precision) -> ir.Model:
     """Return the float32 graph for fp32, the FP16 graph for fp16; for int8 s8 becomes u8 on non-negative tensors.
 
     u8 has twice the steps there. The float rest of int8 stays float32: OpenVINO's own precision hint makes it BF16
-    where the CPU has that. Weights are fitted to CPUs without VNNI: see `saturation`.
+    where the CPU has that. Weights are fitted to CPUs without VNNI, see `saturation`, and OpenVINO is kept from a fault
+    of its own, see `forked_convolutions`.
     """
     if precision is Precision.FP16:
         return lower_to_fp16(model)
@@ -35,6 +37,7 @@ def openvino_graph(model: ir.Model, precision: Precision) -> ir.Model:
             if tensor in non_negative:
                 requantize(model.graph, pair, scale_from_range(recorded_range(tensor), U8_MAX), np.uint8(0))
         fit_weights(model.graph)
+        bias_forked_convolutions(model.graph)
         remove_unused(model)
         check(model)
     return model

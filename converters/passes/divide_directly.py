@@ -13,8 +13,9 @@ def divide_directly(model: ir.Model) -> int:
     Before: Mul(x, Reciprocal(Sqrt(variance)))
     After:  Div(x, Sqrt(variance))              Reciprocal is left for remove_unused
 
-    The exporter writes rsqrt so. OpenVINO 2026.4 knows the division as one normalisation; behind int8 convolutions it
-    gets the product wrong (logits of a net with spatial attention off by 0.08).
+    The exporter writes rsqrt so. OpenVINO knows (x - mean(x)) / sqrt(variance) as one normalisation. Of the product it
+    computes the pieces, and behind an int8 convolution without a bias OpenVINO 2026.4.1 gets x - mean(x) wrong, for
+    which there is `forked_convolutions`.
     """
     products = find_products(model.graph)
     for product, index in products:

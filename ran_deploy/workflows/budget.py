@@ -164,7 +164,8 @@ def _best_method(
     found = {method: errors.of(tried[method].model) for method in tried}
     best = min(found, key=lambda method: found[method])
     listed = ", ".join(f"{method.value} {error:.4f}" for method, error in found.items())
-    report(f"all INT8 moves the outputs by relative L2 {listed}: {best.value} is taken")
+    taken = f": {best.value} is taken" if len(found) > 1 else ""
+    report(f"all INT8 moves the outputs by relative L2 {listed}{taken}")
     return tried[best], {method.value: error for method, error in found.items()}
 
 

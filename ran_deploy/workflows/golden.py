@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,7 +55,7 @@ def read_golden(bundle: Bundle) -> Golden:
                 for prefix in ("logits_", "attention_")
             )
             return Golden(inputs=content["inputs"], logits=logits, attention=attention)
-    except (ValueError, KeyError, OSError) as exc:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise BundleError(f"Bundle {bundle.path}: {GOLDEN_FILE} cannot be read ({exc}). Export it again.") from exc
 
 

@@ -92,7 +92,7 @@ def model_name(name: str) -> str:
 
 
 def model_config(manifest: Manifest, backend: str, batch: BatchProfile) -> str:
-    """Return config.pbtxt: uint8 NHWC RGB in, float32 out, batched by the server, warmed up before it is ready."""
+    """Return config.pbtxt: uint8 NHWC in, float32 out, batched by the server, warmed up before it is ready."""
     served = _served(backend)
     height, width = manifest.preprocessing.crop
     outputs = [_output(OUTPUT, manifest.output_size)]

@@ -99,6 +99,11 @@ def test_the_record_says_what_was_measured(found):
     assert errors[0] > 10 * errors[1]
 
 
+def test_a_single_method_is_not_said_to_be_chosen(found):
+    (line,) = [line for line in found[1] if line.startswith("all INT8 moves the outputs by relative L2 minmax 0.")]
+    assert "is taken" not in line
+
+
 def test_a_hopeless_look_ends_before_all_images(found):
     assert found[0].record.looks[0].images < 512
 
