@@ -25,7 +25,9 @@ def bias_forked_convolutions(graph: ir.Graph) -> int:
         weight = node.inputs[1]
         assert weight is not None
         assert weight.shape is not None
-        bias = add_constant(graph, f"{node.name}_bias", np.full(int(weight.shape[0]), UNSEEN))
+        channels = weight.shape[0]
+        assert isinstance(channels, int)  # of a constant
+        bias = add_constant(graph, f"{node.name}_bias", np.full(channels, UNSEEN))
         node.resize_inputs(3)
         node.replace_input_with(2, bias)
     return len(found)
