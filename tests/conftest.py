@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "stand_ins"))
+pytest_plugins = ["stand_in_fixtures"]
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"
 
 

@@ -10,6 +10,7 @@ import click
 from ran_deploy.commands.common import (
     backend_option,
     cache_dir_option,
+    device_option,
     require_signature_option,
     run_command,
     verbose_option,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="Time spent on each batch size.")
 @click.option("--warm-up", type=click.IntRange(min=0), default=5, show_default=True, help="Runs that do not count.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
+@device_option()
 @cache_dir_option()
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
@@ -38,6 +40,7 @@ def bench(
     seconds: float,
     warm_up: int,
     threads: int,
+    device: str | None,
     cache_dir: Path | None,
     require_signature: Path | None,
     as_json: bool,
@@ -52,6 +55,7 @@ def bench(
         warm_up=warm_up,
         seconds=seconds,
         threads=threads,
+        device=device,
         cache_dir=cache_dir,
         require_signature=require_signature,
     )

@@ -11,6 +11,7 @@ from ran_deploy.commands.common import (
     Batch,
     backend_option,
     cache_dir_option,
+    device_option,
     printable,
     require_signature_option,
     run_command,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Build nothing: write what trtexec of TensorRT 8.5 or 8.6 (JetPack 5) builds and checks the engine from.",
 )
+@device_option()
 @cache_dir_option()
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -63,6 +65,7 @@ def build(
     compute_capability: tuple[str, ...],
     triton: Path | None,
     trtexec: Path | None,
+    device: str | None,
     cache_dir: Path | None,
     require_signature: Path | None,
     as_json: bool,
@@ -71,10 +74,11 @@ def build(
     from ran_deploy.bundle import open_bundle
     from ran_deploy.manifest import BatchProfile
     from ran_deploy.workflows.build import build_engine
+    from ran_deploy.workflows.gpu_choice import on_gpu
     from ran_deploy.workflows.triton import best_served, write_triton_model
 
     if trtexec is not None:
-        refuse_beside_trtexec(backend, triton, optimization_level, compute_capability)
+        refuse_beside_trtexec(backend, triton, optimization_level, compute_capability, device)
     if triton is not None:
         best_served([backend])  # before minutes of building
     profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
@@ -84,11 +88,12 @@ def build(
         return
     gpu = gpu_options(workspace, optimization_level, compute_capability)
     counter = Counter()
-    built = build_engine(opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu, progress=counter.share)
-    counter.clear()
     model = None
-    if triton is not None:
-        model = write_triton_model(opened, backend, triton, batch=profile, cache_dir=cache_dir)
+    with on_gpu(device, opened, [backend]):
+        built = build_engine(opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu, progress=counter.share)
+        counter.clear()
+        if triton is not None:
+            model = write_triton_model(opened, backend, triton, batch=profile, cache_dir=cache_dir)
     if as_json:
         outcome = {"backend": backend, "cache": str(built.folder), "self_test": built.self_test, "layers": built.layers}
         write_json(outcome if model is None else {**outcome, "triton": str(model)})
@@ -108,14 +113,19 @@ def built_lines(built: BuiltEngine) -> list[str]:
 
 
 def refuse_beside_trtexec(
-    backend: str, triton: Path | None, optimization_level: int | None, compute_capabilities: tuple[str, ...]
+    backend: str,
+    triton: Path | None,
+    optimization_level: int | None,
+    compute_capabilities: tuple[str, ...],
+    device: str | None,
 ) -> None:
     """Raise ConfigError for what has no meaning where trtexec builds."""
     if backend != "tensorrt":
         raise ConfigError(f"--trtexec is TensorRT's own builder; choose --backend tensorrt, not {backend}.")
-    if triton is not None or optimization_level is not None or compute_capabilities:
+    if triton is not None or optimization_level is not None or compute_capabilities or device is not None:
         raise ConfigError(
-            "--trtexec builds nothing here: leave --triton, --optimization-level and --compute-capability out."
+            "--trtexec builds nothing here: leave --triton, --optimization-level, --compute-capability and --device "
+            "out."
         )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Triple",
     "backend_option",
     "cache_dir_option",
+    "device_option",
     "printable",
     "require_signature_option",
     "run_command",
@@ -170,6 +171,11 @@ def cache_dir_option() -> Callable[[Any], Any]:
         type=click.Path(path_type=Path, file_okay=False),
         help="Where engines made on this device are kept  [default: $XDG_CACHE_HOME/ran-deploy]",
     )
+
+
+def device_option() -> Callable[[Any], Any]:
+    """Return the option --device."""
+    return click.option("--device", metavar="cuda:N", help="TensorRT: which GPU.  [default: cuda:0]")
 
 
 def triton_option() -> Callable[[Any], Any]:

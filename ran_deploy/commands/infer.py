@@ -17,6 +17,7 @@ from ran_deploy.commands.common import (
     INTERRUPTED,
     backend_option,
     cache_dir_option,
+    device_option,
     printable,
     require_signature_option,
     run_command,
@@ -54,6 +55,7 @@ NAME_WIDTH = 48
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
+@device_option()
 @cache_dir_option()
 @require_signature_option()
 @verbose_option()
@@ -68,6 +70,7 @@ def infer(
     attention: Path | None,
     as_json: bool,
     threads: int,
+    device: str | None,
     cache_dir: Path | None,
     require_signature: Path | None,
 ) -> int:
@@ -83,6 +86,7 @@ def infer(
     from ran_deploy.runtime.answers import answers_of
     from ran_deploy.runtime.sources import expand_inputs
     from ran_deploy.workflows.engines import load_engine
+    from ran_deploy.workflows.gpu_choice import on_gpu
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # the names of files need not be UTF-8
@@ -93,6 +97,7 @@ def infer(
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_sink(output, answers, as_json))
         pictures = _pictures(attention, opened.manifest) if attention is not None else None
+        stack.enter_context(on_gpu(device, opened, [backend], cache_dir))
         loaded = load_engine(opened, backend, cache_dir=cache_dir, threads=threads)
         predictor = stack.enter_context(loaded.predictor)
         _check_batch(batch, predictor.batch)

@@ -11,6 +11,7 @@ from ran_deploy.commands.certificate_lines import print_certificate
 from ran_deploy.commands.common import (
     backend_option,
     cache_dir_option,
+    device_option,
     printable,
     require_signature_option,
     run_command,
@@ -81,6 +82,7 @@ MOST_MODULES = 6  # of the attention, on a terminal
     metavar="DIR",
     help="Where --diagnose writes the smallest graph that shows a fault.  [default: NAME-diagnosis]",
 )
+@device_option()
 @cache_dir_option()
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -102,6 +104,7 @@ def validate(
     details: bool | None,
     diagnose: bool,
     diagnose_output: Path | None,
+    device: str | None,
     cache_dir: Path | None,
     require_signature: Path | None,
     as_json: bool,
@@ -131,6 +134,7 @@ def validate(
         model=model,
         pairs=pairs,
         backends=backend,
+        device=device,
         max_drop_pp=max_drop,
         limit=limit,
         seed=seed,

@@ -14,6 +14,7 @@ from ran_deploy.errors import ConfigError
 from ran_deploy.runtime.timing import Latency, measure
 from ran_deploy.workflows.engines import AUTO, expand_backends, load_engine
 from ran_deploy.workflows.golden import read_golden
+from ran_deploy.workflows.gpu_choice import on_gpu
 
 __all__ = ["BenchConfig", "BenchRow", "bench_bundle"]
 
@@ -28,6 +29,7 @@ class BenchConfig:
     warm_up: int = 5
     seconds: float = 3.0
     threads: int = 0
+    device: str | None = None  # the GPU, as in 'cuda:1'
     cache_dir: Path | None = None
     require_signature: Path | None = None
 
@@ -57,8 +59,9 @@ def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda lin
     Raises: BackendUnavailableError and what `load_engine` raises.
     """
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
-    backends = expand_backends(bundle, config.backends, config.cache_dir)
-    return [row for backend in backends for row in _bench_backend(bundle, backend, config, report)]
+    with on_gpu(config.device, bundle, config.backends, config.cache_dir):
+        backends = expand_backends(bundle, config.backends, config.cache_dir)
+        return [row for backend in backends for row in _bench_backend(bundle, backend, config, report)]
 
 
 def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]) -> list[BenchRow]:

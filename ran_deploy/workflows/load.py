@@ -7,6 +7,7 @@ from pathlib import Path
 from ran_deploy.bundle import open_bundle
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.workflows.engines import AUTO, load_engine
+from ran_deploy.workflows.gpu_choice import on_gpu
 
 __all__ = ["load"]
 
@@ -17,14 +18,17 @@ def load(
     *,
     cache_dir: Path | None = None,
     threads: int = 0,
+    device: str | None = None,
     require_signature: str | Path | None = None,
 ) -> Predictor:
     """Return a predictor for the bundle at `path`; close it, or use it in a with statement.
 
-    `backend` 'auto' takes the best that can run here; `threads` 0 lets the CPU backends choose. An engine that has not
-    been proven on this device passes the golden self-test first. `require_signature` is the public key, an Ed25519 PEM
+    `backend` 'auto' takes the best that can run here; `threads` 0 lets the CPU backends choose. `device` is the GPU of
+    TensorRT's engines, 'cuda:1' the second; else it is the calling thread's current one. An engine that has not been
+    proven on this device passes the golden self-test first. `require_signature` is the public key, an Ed25519 PEM
     file, whose owner must have signed the bundle.
     Raises: BundleError, ConfigError, BackendUnavailableError, EngineMismatchError, SelfTestError.
     """
     bundle = open_bundle(path, require_signature=require_signature)
-    return load_engine(bundle, backend, cache_dir=cache_dir, threads=threads).predictor
+    with on_gpu(device, bundle, [backend], cache_dir):
+        return load_engine(bundle, backend, cache_dir=cache_dir, threads=threads).predictor

@@ -14,6 +14,7 @@ from ran_deploy.verification.embeddings import Compared
 from ran_deploy.workflows.bundle_pair import common_backends
 from ran_deploy.workflows.engines import ALL, expand_backends
 from ran_deploy.workflows.evaluators import Infer
+from ran_deploy.workflows.gpu_choice import on_gpu
 from ran_deploy.workflows.references import OtherBundle, Reference, open_other, open_references
 from ran_deploy.workflows.unlabelled import certify_bundle
 from ran_deploy.workflows.validate_config import Progress, Report, ValidateConfig, Validation, no_progress
@@ -42,10 +43,11 @@ def validate_bundle(
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     bundle.verify()  # all of it, also what this run does not use
     other = open_other(config, bundle)
-    backends = _backends(config, bundle, other)
     check = certify_bundle if config.unlabelled is not None else _compare_engines
-    validation = check(bundle, config, backends, other, report, progress)
-    return with_details(validation, bundle, config.cache_dir, report, progress) if config.details else validation
+    with on_gpu(config.device, bundle, config.backends, config.cache_dir):
+        backends = _backends(config, bundle, other)
+        validation = check(bundle, config, backends, other, report, progress)
+        return with_details(validation, bundle, config.cache_dir, report, progress) if config.details else validation
 
 
 def _compare_engines(

@@ -52,6 +52,7 @@ class ValidateConfig:
     model: str | None = None
     pairs: Path | None = None
     backends: tuple[str, ...] = (AUTO,)
+    device: str | None = None  # the GPU, as in 'cuda:1'
     max_drop_pp: float | None = None
     limit: int | None = None
     seed: int | None = None  # 0 if None

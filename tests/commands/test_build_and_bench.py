@@ -40,7 +40,12 @@ def test_build_writes_a_recipe_for_trtexec_and_builds_nothing(call, demo, tmp_pa
 def test_build_refuses_what_has_no_meaning_for_trtexec(call, demo, tmp_path):
     folder = ["--trtexec", tmp_path / "jetson"]
     call("ran-build", demo.bundle, "--backend", "openvino", *folder).assert_refused("choose --backend tensorrt")
-    for option in (("--triton", tmp_path), ("--optimization-level", 3), ("--compute-capability", "8.9")):
+    for option in (
+        ("--triton", tmp_path),
+        ("--optimization-level", 3),
+        ("--compute-capability", "8.9"),
+        ("--device", "cuda:1"),
+    ):
         arguments = ["--backend", "tensorrt", *folder, *option]
         call("ran-build", demo.bundle, *arguments).assert_refused("leave --triton, --optimization-level")
     assert not list(tmp_path.iterdir())

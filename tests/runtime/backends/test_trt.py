@@ -168,12 +168,12 @@ def test_one_thread_needs_the_memory_of_one_batch(open_engine):
     for _ in range(3):
         logits_of(runner, images(7))
     assert gpu.live() == {"streams": 1, "memory": 5}  # scratch, and image and logits on both sides
-    rows = 7 * (9 * 14 * 3 + 5 * 4)
+    rows = 7 * (9 * 14 * 3 + 10 * 4)
     assert gpu.allocated() == rows + 7 * 1024  # of the stand-in's engine
 
 
 def test_where_memory_is_short_one_slot_serves_every_thread(open_engine, caplog):
-    gpu, runner = open_engine(memory_bytes=15_000)  # a slot takes 9954
+    gpu, runner = open_engine(memory_bytes=15_000)  # a slot takes 10094
     overlapped(runner)
     assert gpu.live()["streams"] == 1
     assert caplog.text.count("no more than 1 batches at once: cudaMalloc failed: cudaErrorMemoryAllocation") == 1

@@ -1,14 +1,10 @@
-"""Fixtures of the runtime's tests: the stand-ins for a GPU."""
+"""Fixtures that put the stand-ins in the place of the vendors' packages."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "stand_ins"))
-
 from stand_in_cuda_python import stand_in_driver, stand_in_runtime
 from stand_in_gpu import StandInGpu
 from stand_in_pycuda import stand_in_pycuda
