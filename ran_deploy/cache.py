@@ -1,12 +1,14 @@
 """Engines that this device made from a bundle, kept outside it: bundles stay on read-only media.
 
-An entry belongs to one bundle digest and one fingerprint, so an upgrade of the device simply misses it.
+An entry belongs to one bundle digest and to what its engine requires: as a rule the fingerprint of the device that made
+it, so that an upgrade simply misses it. Engines built to be compatible are found by every device that meets them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +19,14 @@ from filelock import FileLock
 from ran_deploy.bundle import sha256_of
 from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile
+from ran_deploy.requirements import is_range, misfits
 
 __all__ = ["CachedEngine", "EngineCache", "default_cache_dir"]
 
 logger = logging.getLogger(__name__)
+
+KEY_LENGTH = 16
+ENGINE_FILE, ENTRY_FILE = "engine.plan", "entry.json"
 
 
 def default_cache_dir() -> Path:
@@ -31,42 +37,57 @@ def default_cache_dir() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class CachedEngine:
-    """An engine made here before, the batches it takes, and whether it passed the golden self-test here."""
+    """An engine, the batches it takes, what it requires of a device, and whether it passed the golden self-test here.
+
+    `required` holds values and ranges, as `ran_deploy.requirements` has them.
+    """
 
     data: bytes
     batch: BatchProfile
+    required: Mapping[str, str]
     proven: bool
+
+    @property
+    def host_code(self) -> bool:
+        """Whether it brings its vendor's runtime, as an engine for several versions of TensorRT does."""
+        return is_range(self.required.get("tensorrt", ""))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
     sha256: str
-    fingerprint: dict[str, str]
+    fingerprint: dict[str, str]  # what the engine requires
     batch: BatchProfile
-    proven: bool
+    proven_on: tuple[str, ...] = ()  # keys of devices: a proof counts on the very device alone
 
 
 class EngineCache:
-    """Engines of one bundle under `root`/<bundle digest>/<backend>-<device key>/."""
+    """Engines of one bundle under `root`/<bundle digest>/<backend>-<key of what the engine requires>/."""
 
     def __init__(self, root: Path, bundle_digest: str) -> None:
         self._folder = root / bundle_digest
 
-    def get(self, backend: str, fingerprint: Mapping[str, str]) -> CachedEngine | None:
-        """Return the engine made here before, or None if there is none or it was damaged."""
-        folder = self._entry_folder(backend, fingerprint)
+    def get(self, backend: str, here: Mapping[str, str]) -> CachedEngine | None:
+        """Return an engine that the device `here` meets; None if there is none or it was damaged.
+
+        The one made for this very device comes before those made to be compatible.
+        """
+        own = self._entry_folder(backend, here)
+        for folder in (own, *self._others(backend, own)):
+            entry = _read_entry(folder)
+            if entry is not None and not misfits(entry.fingerprint, here):
+                engine = _read_engine(folder, entry)
+                if engine is not None:
+                    proven = _key(here) in entry.proven_on
+                    return CachedEngine(data=engine, batch=entry.batch, required=entry.fingerprint, proven=proven)
+        return None
+
+    def _others(self, backend: str, own: Path) -> list[Path]:
+        names = re.compile(rf"{re.escape(backend)}-[0-9a-f]{{{KEY_LENGTH}}}")
         try:
-            entry = msgspec.json.decode((folder / "entry.json").read_bytes(), type=_Entry)
-            engine = (folder / "engine.plan").read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, ConfigError) as exc:
-            logger.warning("ignoring the damaged cache entry %s (%s)", folder, exc)
-            return None
-        if sha256_of(engine) != entry.sha256:
-            logger.warning("ignoring the damaged cache entry %s (its sha256 differs)", folder)
-            return None
-        return CachedEngine(data=engine, batch=entry.batch, proven=entry.proven)
+            return sorted(path for path in self._folder.iterdir() if names.fullmatch(path.name) and path != own)
+        except OSError:
+            return []
 
     def check(self) -> None:
         """Raise OutputError now if an engine could not be kept later."""
@@ -80,26 +101,65 @@ class EngineCache:
                 f"Cannot write the cache {self._folder} ({exc.strerror or exc}). Give another --cache-dir."
             ) from exc
 
-    def put(self, backend: str, fingerprint: Mapping[str, str], engine: CachedEngine) -> Path | None:
-        """Keep an engine and return its folder; None, with a warning, where the cache cannot be written."""
-        folder = self._entry_folder(backend, fingerprint)
-        entry = _Entry(
-            sha256=sha256_of(engine.data), fingerprint=dict(fingerprint), batch=engine.batch, proven=engine.proven
-        )
+    def put(self, backend: str, here: Mapping[str, str], engine: CachedEngine) -> Path | None:
+        """Keep an engine and return its folder; None, with a warning, where the cache cannot be written.
+
+        A compatible one takes the place of what was made for this very device.
+        """
+        folder, own = self._entry_folder(backend, engine.required), self._entry_folder(backend, here)
+        digest = sha256_of(engine.data)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"):
+                earlier = _read_entry(folder) if (folder / ENTRY_FILE).exists() else None
+                proven_on = set(earlier.proven_on) if earlier is not None and earlier.sha256 == digest else set()
+                entry = _Entry(
+                    sha256=digest,
+                    fingerprint=dict(engine.required),
+                    batch=engine.batch,
+                    proven_on=tuple(sorted(proven_on | ({_key(here)} if engine.proven else set()))),
+                )
                 # The entry vouches for the engine, so it is replaced last; a kill in between is a miss.
-                _replace(folder / "engine.plan", engine.data)
-                _replace(folder / "entry.json", msgspec.json.encode(entry))
+                _replace(folder / ENGINE_FILE, engine.data)
+                _replace(folder / ENTRY_FILE, msgspec.json.encode(entry))
+            if own != folder:
+                (own / ENTRY_FILE).unlink(missing_ok=True)
         except OSError as exc:
             logger.warning("the engine is not kept: cannot write %s (%s)", folder, exc.strerror or exc)
             return None
         return folder
 
     def _entry_folder(self, backend: str, fingerprint: Mapping[str, str]) -> Path:
-        device_key = sha256_of(msgspec.json.encode(sorted(fingerprint.items())))[:16]
-        return self._folder / f"{backend}-{device_key}"
+        return self._folder / f"{backend}-{_key(fingerprint)}"
+
+
+def _key(fingerprint: Mapping[str, str]) -> str:
+    return sha256_of(msgspec.json.encode(sorted(fingerprint.items())))[:KEY_LENGTH]
+
+
+def _read_entry(folder: Path) -> _Entry | None:
+    """Return the entry; None, with a warning if it is damaged, where there is none."""
+    try:
+        return msgspec.json.decode((folder / ENTRY_FILE).read_bytes(), type=_Entry)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, ConfigError) as exc:
+        logger.warning("ignoring the damaged cache entry %s (%s)", folder, exc)
+        return None
+
+
+def _read_engine(folder: Path, entry: _Entry) -> bytes | None:
+    try:
+        engine = (folder / ENGINE_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        logger.warning("ignoring the damaged cache entry %s (%s)", folder, exc)
+        return None
+    if sha256_of(engine) == entry.sha256:
+        return engine
+    logger.warning("ignoring the damaged cache entry %s (its sha256 differs)", folder)
+    return None
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -186,7 +186,8 @@ class EngineRecord:
 
     backend: str
     file: str | None
-    fingerprint: dict[str, str]  # what must agree where it is loaded: backend version, platform, device, ...
+    # What it requires where it is loaded: version, platform, device, ...; values or ranges, see requirements.py.
+    fingerprint: dict[str, str]
     batch: BatchProfile
     self_test: SelfTestStatus
 

@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Mapping
 
-__all__ = ["at_least", "is_range", "meets", "misfits", "same_major_from"]
+__all__ = ["at_least", "is_range", "meets", "meets_so_far", "misfits", "same_major_from"]
 
 _BOUND = re.compile(r"(?P<relation>>=|<)(?P<version>\d+(\.\d+)*)")
 _VERSION = re.compile(r"\d+(\.\d+)*")
@@ -42,6 +42,17 @@ def meets(found: str | None, required: str) -> bool:
     return all(_RELATIONS[bound["relation"]](_numbers(found), _numbers(bound["version"])) for bound in bounds)
 
 
+def meets_so_far(known: tuple[int, ...], required: str) -> bool | None:
+    """Return whether a version of which the first parts are known meets `required`; None where further parts decide."""
+    if not is_range(required):
+        exact = _parts(required)
+        return None if known == exact[: len(known)] and len(known) < len(exact) else known == exact
+    verdicts = {_at_bound(known, bound["relation"], _parts(bound["version"])) for bound in _bounds(required)}
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
+
+
 def misfits(built: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     """Return one sentence for each part of `built` that `here` does not meet; none means that the engine fits."""
     return [
@@ -53,6 +64,18 @@ def misfits(built: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
 
 def _bounds(required: str) -> list[re.Match[str]]:
     return [bound for part in required.split(",") if (bound := _BOUND.fullmatch(part)) is not None]
+
+
+def _at_bound(known: tuple[int, ...], relation: str, bound: tuple[int, ...]) -> bool | None:
+    start, rest = bound[: len(known)], bound[len(known) :]
+    start += (0,) * (len(known) - len(start))
+    if known != start:
+        return (known > start) == (relation == ">=")
+    return None if any(rest) else relation == ">="
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
 from ran_deploy.manifest import BatchProfile
 
-BLOB = CachedEngine(data=b"blob", batch=BatchProfile(maximum=3, optimum=2), proven=True)
 HERE = {"openvino": "2026.4", "cpu": "zen4"}
+BLOB = CachedEngine(data=b"blob", batch=BatchProfile(maximum=3, optimum=2), required=HERE, proven=True)
+ORIN = {"tensorrt": "10.3.0", "platform": "Linux aarch64", "GPU": "Orin", "compute capability": "8.7"}
+PLAN = CachedEngine(data=b"plan", batch=BatchProfile(), required=ORIN, proven=True)
+WIDE = replace(
+    PLAN,
+    data=b"wide",
+    required={"tensorrt": ">=10.3.0,<11", "platform": "Linux aarch64", "compute capability": ">=8.0"},
+)
 
 
 def test_an_engine_is_found_again_on_the_same_device_only(tmp_path):
@@ -27,6 +36,54 @@ def test_a_damaged_entry_is_a_miss_with_a_warning(tmp_path, caplog):
     (folder / "entry.json").write_text("{")
     assert cache.get("openvino", HERE) is None
     assert len(caplog.records) == 2
+
+
+def test_a_compatible_engine_is_found_by_every_device_that_meets_it(tmp_path):
+    cache = EngineCache(tmp_path, "digest")
+    cache.put("tensorrt", ORIN, WIDE)
+    assert cache.get("tensorrt", ORIN) == WIDE
+    updated = {**ORIN, "tensorrt": "10.16.2"}
+    assert cache.get("tensorrt", updated) == replace(WIDE, proven=False)
+    assert cache.get("tensorrt", {**updated, "GPU": "GH200", "compute capability": "9.0"}) is not None
+    assert cache.get("tensorrt", {**ORIN, "tensorrt": "10.2.9"}) is None
+    assert cache.get("tensorrt", {**ORIN, "tensorrt": "11.0.0"}) is None
+    assert cache.get("tensorrt", {**ORIN, "platform": "Linux x86_64"}) is None
+    assert cache.get("tensorrt-rtx", {"tensorrt_rtx": "1.7.1", "platform": "Linux aarch64"}) is None
+
+
+def test_a_proof_counts_on_the_very_device_and_is_kept_when_another_adds_its_own(tmp_path):
+    cache, updated = EngineCache(tmp_path, "digest"), {**ORIN, "tensorrt": "10.16.2"}
+    cache.put("tensorrt", ORIN, WIDE)
+    cache.put("tensorrt", updated, WIDE)
+    assert cache.get("tensorrt", ORIN).proven
+    assert cache.get("tensorrt", updated).proven
+    cache.put("tensorrt", ORIN, replace(WIDE, data=b"built again"))
+    assert not cache.get("tensorrt", updated).proven
+
+
+def test_the_engine_of_this_very_device_comes_first_and_a_compatible_one_replaces_it(tmp_path):
+    cache = EngineCache(tmp_path, "digest")
+    cache.put("tensorrt", ORIN, WIDE)
+    cache.put("tensorrt", ORIN, PLAN)
+    assert cache.get("tensorrt", ORIN) == PLAN
+    cache.put("tensorrt", ORIN, WIDE)
+    assert cache.get("tensorrt", ORIN) == WIDE
+
+
+def test_an_engine_for_several_versions_brings_code(tmp_path):
+    assert WIDE.host_code
+    assert not PLAN.host_code
+    assert not replace(PLAN, required={**ORIN, "compute capability": ">=8.0"}).host_code
+    assert not BLOB.host_code
+
+
+def test_an_entry_of_an_earlier_release_is_proven_anew(tmp_path):
+    cache = EngineCache(tmp_path, "digest")
+    folder = cache.put("tensorrt", ORIN, PLAN)
+    entry = json.loads((folder / "entry.json").read_text())
+    del entry["proven_on"]
+    (folder / "entry.json").write_text(json.dumps({**entry, "proven": True}))
+    assert cache.get("tensorrt", ORIN) == replace(PLAN, proven=False)
 
 
 def test_a_cache_that_cannot_be_written_only_warns(tmp_path, caplog):

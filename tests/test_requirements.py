@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from ran_deploy.requirements import at_least, is_range, meets, misfits, same_major_from
+from ran_deploy.requirements import at_least, is_range, meets, meets_so_far, misfits, same_major_from
 
 VERSIONS = ["7.5", "8.0", "8.6", "9.0", "10.2.9", "10.3", "10.3.0", "10.3.0.26", "10.16.1", "11", "11.0", "11.4.0.106"]
 
@@ -28,6 +28,21 @@ def test_a_value_that_is_no_range_is_met_by_itself_alone(value):
     assert not is_range(value)
     assert meets(value, value)
     assert not meets(value + ".1", value)
+
+
+@pytest.mark.parametrize("required", [">=10.3.0.26,<11", ">=8.0", ">=10.3,<10.5"])
+@pytest.mark.parametrize("known", [(8,), (10,), (10, 2), (10, 3), (10, 3, 0), (10, 3, 1), (10, 4), (10, 16), (11, 0)])
+def test_a_version_known_in_part_is_judged_as_all_that_begin_so(known, required):
+    tails = ["", ".0", ".1", ".3", ".3.0.25", ".3.0.26", ".0.25", ".0.26", ".26", ".27", ".4", ".9"]
+    verdicts = {meets(".".join(map(str, known)) + tail, required) for tail in tails}
+    assert meets_so_far(known, required) == (verdicts.pop() if len(verdicts) == 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("known", "verdict"), [((10, 3), None), ((10, 3, 0, 26), True), ((10, 4), False), ((10, 30), False)]
+)
+def test_an_exact_version_known_in_part_may_still_be_another(known, verdict):
+    assert meets_so_far(known, "10.3.0.26") is verdict
 
 
 def test_misfits_says_what_differs_and_nothing_else():

@@ -99,3 +99,9 @@ def test_tensorrt_has_it_but_for_what_only_rtx_is_asked_for(version, owner, name
 def test_the_lists_are_of_both_generations():
     assert "FP16" in LISTED["10.3.0"]["classes"]["BuilderFlag"]
     assert "FP16" not in LISTED["11.4.0.106"]["classes"]["BuilderFlag"]  # strongly typed alone
+
+
+def test_hardware_levels_are_named_as_tensorrt_names_them():
+    old, new = (set(table["classes"]["HardwareCompatibilityLevel"]) for table in LISTED.values())
+    assert set(builder.HARDWARE_LEVELS.values()) - old == {"SAME_COMPUTE_CAPABILITY"}
+    assert set(builder.HARDWARE_LEVELS.values()) <= new

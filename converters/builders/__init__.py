@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
+from ran_deploy.requirements import at_least, same_major_from
 
-__all__ = ["BUILDERS", "BuildOptions", "Builder", "GpuOptions", "Progress", "open_builder"]
+__all__ = ["BUILDERS", "BuildOptions", "Builder", "GpuOptions", "HardwareLevel", "Progress", "open_builder"]
 
 Progress = Callable[[float], None]  # the share of a build that is done, 0..1
+
+
+class HardwareLevel(str, Enum):
+    """The GPUs that a TensorRT engine runs on besides the model it was built on."""
+
+    AMPERE_PLUS = "ampere-plus"
+    SAME_CAPABILITY = "same-capability"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +31,36 @@ class GpuOptions:
 
     `optimization_level` is TensorRT's, 0 (quick to build) to 5 (quick to run), None for its default.
     `compute_capabilities`, such as 8.6, are what a TensorRT-RTX engine holds kernels for; none is its default set.
+    `hardware` None is the GPU model of the build alone. `version_compatible`: later releases of TensorRT load it too.
     """
 
     workspace_bytes: int = 2**30
     optimization_level: int | None = None
     compute_capabilities: tuple[str, ...] = ()
+    hardware: HardwareLevel | None = None
+    version_compatible: bool = False
 
     def __post_init__(self) -> None:
         if self.workspace_bytes < 2**20:
             raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected at least 1 MiB.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
+
+    def required(self, built_on: Mapping[str, str]) -> dict[str, str]:
+        """Return what an engine built so on a device with that fingerprint requires of one that loads it.
+
+        Of versions, later ones of the same major: newer pages let TensorRT 11 load what 10 built, older ones do not.
+        Sources: https://docs.nvidia.com/deeplearning/tensorrt/11.1.0/inference-library/engine-compatibility.html
+        and the support matrices of 10.0 to 11.4.
+        """
+        required = dict(built_on)
+        if self.version_compatible:
+            required["tensorrt"] = same_major_from(built_on["tensorrt"])
+        if self.hardware is not None:
+            required.pop("GPU", None)
+        if self.hardware is HardwareLevel.AMPERE_PLUS:
+            required["compute capability"] = at_least("8.0")
+        return required
 
 
 @dataclass(frozen=True, kw_only=True)

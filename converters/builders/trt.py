@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
+from ran_deploy.converters.builders import BuildOptions, GpuOptions, HardwareLevel, Progress
 from ran_deploy.converters.builders.phases import Phases
 from ran_deploy.errors import BackendUnavailableError, BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
@@ -17,6 +17,11 @@ from ran_deploy.vendors import import_tensorrt, one_line, tensorrt_log
 __all__ = ["TensorRtBuilder", "TensorRtRtxBuilder"]
 
 _logger = logging.getLogger(__name__)
+
+HARDWARE_LEVELS = {  # the second came after TensorRT 10.3
+    HardwareLevel.AMPERE_PLUS: "AMPERE_PLUS",
+    HardwareLevel.SAME_CAPABILITY: "SAME_COMPUTE_CAPABILITY",
+}
 
 
 class TensorRtBuilder:
@@ -88,6 +93,8 @@ class TensorRtBuilder:
             config.builder_optimization_level = options.optimization_level
         if options.compute_capabilities:
             self._target(config, options.compute_capabilities)
+        if options.hardware is not None or options.version_compatible:
+            self._widen(config, options)
         return config
 
     def _timing_cache(self, config: Any, timings: bytes) -> Any:
@@ -106,6 +113,19 @@ class TensorRtBuilder:
             f"{self.package} builds for the GPU of this machine alone. Leave --compute-capability "
             f"{' '.join(capabilities)} out, or choose --backend tensorrt-rtx."
         )
+
+    def _widen(self, config: Any, options: GpuOptions) -> None:
+        """Have the engine run on further GPUs and versions. Raises: ConfigError where this release cannot."""
+        if options.hardware is not None:
+            levels, name = self._trt.HardwareCompatibilityLevel.__members__, HARDWARE_LEVELS[options.hardware]
+            if name not in levels:
+                raise ConfigError(
+                    f"{self._name} does not build for {options.hardware.value}; it has "
+                    f"{', '.join(known.value for known, each in HARDWARE_LEVELS.items() if each in levels)}."
+                )
+            config.hardware_compatibility_level = levels[name]
+        if options.version_compatible:
+            config.set_flag(self._trt.BuilderFlag.VERSION_COMPATIBLE)
 
     def _parse(self, network: Any, graph: bytes) -> None:
         parser = self._trt.OnnxParser(network, self._log.trt_logger)
@@ -147,6 +167,13 @@ class TensorRtRtxBuilder(TensorRtBuilder):
         config.num_compute_capabilities = len(capabilities)
         for index, capability in enumerate(capabilities):
             config.set_compute_capability(known[capability], index)
+
+    def _widen(self, config: Any, options: GpuOptions) -> None:
+        del config, options
+        raise ConfigError(
+            f"{self.package} has engines for one version of itself, and for the GPUs of --compute-capability. Leave "
+            "--hardware-compatible and --version-compatible out, or choose --backend tensorrt."
+        )
 
 
 def _compute_capabilities(trt: Any) -> dict[str, Any]:

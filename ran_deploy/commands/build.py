@@ -20,12 +20,12 @@ from ran_deploy.commands.common import (
     write_json,
 )
 from ran_deploy.commands.engine_lines import engine_lines
+from ran_deploy.commands.gpu_options import gpu_build_options, gpu_options
 from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
     from ran_deploy.bundle import Bundle
-    from ran_deploy.converters.builders import GpuOptions
     from ran_deploy.manifest import BatchProfile
     from ran_deploy.workflows.build import BuiltEngine
 
@@ -34,16 +34,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @backend_option(required=True, help="Engine to build.")
 @click.option("--batch", type=Batch(), help="Batch sizes the engine takes.  [default: those of the export]")
-@click.option(
-    "--workspace", type=click.IntRange(min=1), metavar="MIB", help="TensorRT: scratch memory.  [default: 1024]"
-)
-@click.option("--optimization-level", type=click.IntRange(0, 5), help="TensorRT: 0 builds quickest, 5 runs quickest.")
-@click.option(
-    "--compute-capability",
-    multiple=True,
-    metavar="X.Y",
-    help="TensorRT-RTX: GPUs the engine is for, such as 8.9; repeatable.  [default: 8.0 and later]",
-)
+@gpu_build_options()
 @triton_option()
 @click.option(
     "--trtexec",
@@ -60,15 +51,13 @@ def build(
     bundle: Path,
     backend: str,
     batch: tuple[int, int, int] | None,
-    workspace: int | None,
-    optimization_level: int | None,
-    compute_capability: tuple[str, ...],
     triton: Path | None,
     trtexec: Path | None,
     device: str | None,
     cache_dir: Path | None,
     require_signature: Path | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Build the engine of BUNDLE for this device, prove it, and keep it in the cache; the bundle never changes."""
     from ran_deploy.bundle import open_bundle
@@ -78,19 +67,20 @@ def build(
     from ran_deploy.workflows.triton import best_served, write_triton_model
 
     if trtexec is not None:
-        refuse_beside_trtexec(backend, triton, optimization_level, compute_capability, device)
+        refuse_beside_trtexec(backend, triton=triton, device=device, **options)
     if triton is not None:
         best_served([backend])  # before minutes of building
     profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
     opened = open_bundle(bundle, require_signature=require_signature)
     if trtexec is not None:
-        write_recipe(opened, trtexec, profile, workspace, as_json=as_json)
+        write_recipe(opened, trtexec, profile, options["workspace"], as_json=as_json)
         return
-    gpu = gpu_options(workspace, optimization_level, compute_capability)
     counter = Counter()
     model = None
     with on_gpu(device, opened, [backend]):
-        built = build_engine(opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu, progress=counter.share)
+        built = build_engine(
+            opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu_options(**options), progress=counter.share
+        )
         counter.clear()
         if triton is not None:
             model = write_triton_model(opened, backend, triton, batch=profile, cache_dir=cache_dir)
@@ -112,21 +102,15 @@ def built_lines(built: BuiltEngine) -> list[str]:
     return [built.self_test.summary, *(engine_lines(built.layers) if built.layers is not None else ())]
 
 
-def refuse_beside_trtexec(
-    backend: str,
-    triton: Path | None,
-    optimization_level: int | None,
-    compute_capabilities: tuple[str, ...],
-    device: str | None,
-) -> None:
+def refuse_beside_trtexec(backend: str, *, workspace: int | None, **asked: Any) -> None:
     """Raise ConfigError for what has no meaning where trtexec builds."""
+    del workspace  # the one it has
     if backend != "tensorrt":
         raise ConfigError(f"--trtexec is TensorRT's own builder; choose --backend tensorrt, not {backend}.")
-    if triton is not None or optimization_level is not None or compute_capabilities or device is not None:
-        raise ConfigError(
-            "--trtexec builds nothing here: leave --triton, --optimization-level, --compute-capability and --device "
-            "out."
-        )
+    given = [name for name, value in asked.items() if value not in (None, (), False)]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"--trtexec builds nothing here: leave {options} out.")
 
 
 def write_recipe(
@@ -141,22 +125,6 @@ def write_recipe(
         return
     click.echo(f"wrote {folder} for trtexec of TensorRT 8.5 or 8.6")
     click.echo(f"  next, on the device: sh {folder.name}/build.sh, which builds the engine and checks it")
-
-
-def gpu_options(
-    workspace_mib: int | None, optimization_level: int | None, compute_capabilities: tuple[str, ...]
-) -> GpuOptions | None:
-    """Return what the builder of a GPU engine is told; None where nothing was asked for."""
-    from ran_deploy.converters.builders import GpuOptions
-
-    asked: dict[str, Any] = {}
-    if workspace_mib is not None:
-        asked["workspace_bytes"] = workspace_mib * 2**20
-    if optimization_level is not None:
-        asked["optimization_level"] = optimization_level
-    if compute_capabilities:
-        asked["compute_capabilities"] = compute_capabilities
-    return GpuOptions(**asked) if asked else None
 
 
 def main() -> None:

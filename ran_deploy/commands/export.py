@@ -19,6 +19,7 @@ from ran_deploy.commands.common import (
     verbose_option,
     write_json,
 )
+from ran_deploy.commands.gpu_options import compatibility_options, gpu_options
 from ran_deploy.commands.labels import read_labels
 from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
@@ -84,6 +85,7 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option(
     "--sign", type=click.Path(path_type=Path), metavar="PRIVATE.pem", help="Sign the bundle with this Ed25519 key."
 )
+@compatibility_options()
 @triton_option()
 @cache_dir_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the list, as JSON.")
@@ -154,6 +156,8 @@ def config_from_options(
     labels: Path | None,
     task: str | None,
     pack: bool,
+    hardware_compatible: str | None,
+    version_compatible: bool,
     **options: Any,
 ) -> Any:
     """Return the ExportConfig. Raises: ConfigError for values that do not fit together."""
@@ -190,6 +194,7 @@ def config_from_options(
         labels=read_labels(labels) if labels else None,
         task=Task(task) if task else None,
         pack=pack,
+        gpu=gpu_options(hardware_compatible=hardware_compatible, version_compatible=version_compatible),
         **options,
     )
 

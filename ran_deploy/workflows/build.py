@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ran_deploy.bundle import Bundle
+from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders import GpuOptions, Progress
 from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_from_inspector
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
@@ -57,8 +58,8 @@ def build_engine(
     cache.check()
     if gpu is not None and backend not in BUILT_ON_REQUEST:
         raise ConfigError(
-            f"--workspace, --optimization-level and --compute-capability are for TensorRT's builders; leave them out "
-            f"for {backend}."
+            f"--workspace, --optimization-level, --compute-capability, --hardware-compatible and --version-compatible "
+            f"are for TensorRT's builders; leave them out for {backend}."
         )
     result, text = None, None
     engine = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, cache_dir=cache_dir, progress=progress)
@@ -67,19 +68,19 @@ def build_engine(
     else:
         with open_predictor(bundle.manifest, backend, engine, threads=0) as predictor:
             result = prove_engine(bundle, backend, predictor)
-        text = _inspected(backend, engine.data)
+        text = _inspected(backend, engine)
     folder = cache.put(backend, fingerprint(backend), replace(engine, proven=result is not None))
     if folder is None:
         raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
     return BuiltEngine(folder=folder, self_test=result, layers=None if text is None else _kept_layers(text, folder))
 
 
-def _inspected(backend: str, engine: bytes) -> str | None:
+def _inspected(backend: str, engine: CachedEngine) -> str | None:
     """Return what the vendor tells of a proven engine's layers; None for backends whose vendor tells nothing."""
     if backend not in BUILT_ON_REQUEST:
         return None
     try:
-        return inspect_engine(backend.replace("-", "_"), engine)
+        return inspect_engine(backend.replace("-", "_"), engine.data, host_code=engine.host_code)
     except RanDeployError as exc:  # the engine is right, whatever is known of its layers
         logger.warning("%s", exc)
         return None

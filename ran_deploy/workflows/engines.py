@@ -144,7 +144,8 @@ def find_engine(bundle: Bundle, backend: str, cache_dir: Path | None = None) -> 
 
 def open_predictor(manifest: Manifest, backend: str, engine: CachedEngine, threads: int) -> Predictor:
     """Load an engine without proving it."""
-    return Predictor(open_runner(backend, engine.data, threads=threads), manifest, backend, batch=engine.batch)
+    runner = open_runner(backend, engine.data, threads=threads, host_code=engine.host_code)
+    return Predictor(runner, manifest, backend, batch=engine.batch)
 
 
 def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTestResult:
@@ -172,16 +173,17 @@ def fresh_engine(
 ) -> CachedEngine:
     """Build an engine that is neither proven nor kept. Raises: BuildError, BackendUnavailableError."""
     graph = bundle.read(bundle.manifest.dialects[require_dialect(bundle, backend)].graph)
-    options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu or GpuOptions())
+    gpu = gpu or GpuOptions()
+    options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu)
     data = build_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
-    return CachedEngine(data=data, batch=batch, proven=False)
+    return CachedEngine(data=data, batch=batch, required=gpu.required(fingerprint(backend)), proven=False)
 
 
 def _bundled_engine(bundle: Bundle, backend: str, here: Mapping[str, str]) -> CachedEngine | None:
     record = _record(bundle, backend)
     if record is None or record.file is None or misfits(record.fingerprint, here):
         return None
-    return CachedEngine(data=bundle.read(record.file), batch=record.batch, proven=False)
+    return CachedEngine(data=bundle.read(record.file), batch=record.batch, required=record.fingerprint, proven=False)
 
 
 def _missing_engine(bundle: Bundle, backend: str, cache_dir: Path | None) -> str | None:

@@ -64,7 +64,13 @@ def export_bundle(
     report(f"building engines: {', '.join(backends)}")
     cache_dir = config.cache_dir or default_cache_dir()
     engines = export_engines(
-        backends, manifest, files, golden, must_build=config.backends is not None, cache_dir=cache_dir
+        backends,
+        manifest,
+        files,
+        golden,
+        must_build=config.backends is not None,
+        cache_dir=cache_dir,
+        gpu=config.gpu,
     )
     records = tuple(engine.record for engine in engines if engine.record is not None)
     files.update({engine.record.file: engine.data for engine in engines if engine.record and engine.record.file})

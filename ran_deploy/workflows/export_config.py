@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.calibration import CalibrationMethod
+from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile, Task
 from ran_deploy.precision import Precision
@@ -28,7 +29,8 @@ class ExportConfig:
     Ed25519 PEM file. `calibration_table` is a calibration.json, or a bundle with one: its ranges are taken in place of
     calibrating if they are of this network and these calibration images. `with_attention` gives every graph the masks
     of the network as further outputs. `max_drop_pp`, in percentage points, is what INT8 may lose on `validation_data`:
-    what must is kept in float. `calibration_method` None is AUTO, with a budget whichever is best.
+    what must is kept in float. `calibration_method` None is AUTO, with a budget whichever is best. `gpu` is for
+    TensorRT's engine alone.
     """
 
     checkpoint: Path
@@ -54,6 +56,7 @@ class ExportConfig:
     overwrite: bool = False
     sign: Path | None = None
     cache_dir: Path | None = None
+    gpu: GpuOptions | None = None
 
     def __post_init__(self) -> None:
         for backend in self.backends or ():
@@ -66,6 +69,11 @@ class ExportConfig:
         if self.calibration_table is not None and self.precision is not Precision.INT8:
             raise ConfigError(f"--calibration-table is for INT8; leave it out with --precision {self.precision.value}.")
         self._check_budget()
+        if self.gpu is not None and self.backends is not None and "tensorrt" not in self.backends:
+            raise ConfigError(
+                "--hardware-compatible and --version-compatible are for TensorRT's engine: add --backend tensorrt, or "
+                "leave them out."
+            )
         if self.calibration_images < 1:
             raise ConfigError(f"--calibration-images is {self.calibration_images}; expected at least 1.")
 

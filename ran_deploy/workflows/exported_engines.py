@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ran_deploy.backends import dialect_of
 from ran_deploy.cache import CachedEngine, EngineCache
-from ran_deploy.converters.builders import BuildOptions
+from ran_deploy.converters.builders import BuildOptions, GpuOptions
 from ran_deploy.errors import BackendUnavailableError, RanDeployError
 from ran_deploy.manifest import EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.precision import Precision
@@ -46,16 +46,19 @@ def export_engines(
     *,
     must_build: bool,
     cache_dir: Path,
+    gpu: GpuOptions | None = None,
 ) -> tuple[ExportedEngine, ...]:
     """Build an engine for each backend and prove it where it can run. A backend that is missing here is passed over.
 
-    `must_build`: the user named the backends, so a refusal of a builder is an error; else it is a reason.
+    `must_build`: the user named the backends, so a refusal of a builder is an error; else it is a reason. `gpu` is for
+    TensorRT alone.
     Raises: BuildError, SelfTestError.
     """
     engines = []
     for backend in backends:
+        asked = gpu if gpu is not None and backend == "tensorrt" else GpuOptions()
         try:
-            engines.append(_exported(backend, manifest, files, golden, cache_dir))
+            engines.append(_exported(backend, manifest, files, golden, cache_dir, asked))
         except BackendUnavailableError as exc:
             engines.append(ExportedEngine(backend=backend, reason=str(exc)))
         except RanDeployError as exc:
@@ -67,20 +70,21 @@ def export_engines(
 
 
 def _exported(
-    backend: str, manifest: Manifest, files: Mapping[str, bytes], golden: Golden, cache_dir: Path
+    backend: str, manifest: Manifest, files: Mapping[str, bytes], golden: Golden, cache_dir: Path, gpu: GpuOptions
 ) -> ExportedEngine:
     dialect = manifest.dialects[dialect_of(backend)]
-    options = BuildOptions(precision=manifest.precision, batch=manifest.batch)
+    options = BuildOptions(precision=manifest.precision, batch=manifest.batch, gpu=gpu)
     data = build_graph(backend, files[dialect.graph], options, cache_dir=cache_dir)
+    required = gpu.required(fingerprint(backend))
     reason, result = unavailable_reason(backend) or "", None
     if not reason:
-        engine = CachedEngine(data=data, batch=manifest.batch, proven=False)
+        engine = CachedEngine(data=data, batch=manifest.batch, required=required, proven=False)
         with open_predictor(manifest, backend, engine, threads=0) as predictor:
             result = prove(predictor, golden, f"The {backend} engine")
     record = EngineRecord(
         backend=backend,
         file=f"engines/{backend}.plan" if backend in BUILT_ON_REQUEST else None,
-        fingerprint=fingerprint(backend),
+        fingerprint=required,
         batch=manifest.batch,
         self_test=SelfTestStatus.PENDING if result is None else SelfTestStatus.PASSED,
     )
@@ -91,5 +95,7 @@ def keep_engines(engines: Sequence[ExportedEngine], cache_dir: Path, digest: str
     """Put the engines that are bound to this machine into its cache, so that the first run need not build them."""
     for engine in engines:
         if engine.record is not None and engine.record.file is None:
-            cached = CachedEngine(data=engine.data, batch=engine.record.batch, proven=engine.self_test is not None)
-            EngineCache(cache_dir, digest).put(engine.backend, engine.record.fingerprint, cached)
+            here = engine.record.fingerprint  # these engines are of this very machine
+            proven = engine.self_test is not None
+            cached = CachedEngine(data=engine.data, batch=engine.record.batch, required=here, proven=proven)
+            EngineCache(cache_dir, digest).put(engine.backend, here, cached)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 
 from ran_deploy.backends import BACKENDS
 from ran_deploy.manifest import EngineRecord, Manifest
 from ran_deploy.precision import Precision
+from ran_deploy.requirements import is_range, meets, meets_so_far
 from ran_deploy.targets import Target, Version, lowest_capability, opset_limit, version_text
 from ran_deploy.vendors import OLDEST_TENSORRT
 
@@ -186,7 +186,7 @@ def engine_fate(backend: str, engine: EngineRecord | None, target: Target) -> tu
 
 
 def _version_fit(engine: EngineRecord, target: Target) -> tuple[list[str], list[str]]:
-    """Engines load in the very version that built them: major to build number.
+    """Engines load in the very version that built them, major to build number, unless built to be compatible.
 
     Source: https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/support-policies.html
     """
@@ -194,22 +194,32 @@ def _version_fit(engine: EngineRecord, target: Target) -> tuple[list[str], list[
     built = engine.fingerprint.get(package)
     if built is None:
         return [], ["the version that built the engine is not on record"]
-    parts = tuple(int(part) for part in re.findall(r"\d+", built))
-    if parts[: len(target.version)] != target.version:
-        return [f"built by {target.backend} {built}; {target.name} has {version_text(target.version)}"], []
-    if len(target.version) < len(parts):
-        return [], [f"built by {target.backend} {built}, which must be the exact version there"]
-    return [], []
+    there = version_text(target.version)
+    fits = meets_so_far(target.version, built)
+    if is_range(built):
+        if fits is False:
+            return [f"the engine is for {target.backend} {built}; {target.name} has {there}"], []
+        return [], [] if fits else [f"the engine is for {target.backend} {built}, which the version there must be"]
+    if fits is False:
+        return [f"built by {target.backend} {built}; {target.name} has {there}"], []
+    return [], [] if fits else [f"built by {target.backend} {built}, which must be the exact version there"]
 
 
 def _gpu_fit(engine: EngineRecord, target: Target) -> tuple[list[str], list[str]]:
-    """Kernels were chosen on one GPU model. Source: the engine portability note of every TensorRT support matrix."""
+    """Kernels were chosen on one GPU model, unless the engine is built to be compatible.
+
+    Sources: the engine portability note of every TensorRT support matrix;
+    https://docs.nvidia.com/deeplearning/tensorrt/11.1.0/inference-library/engine-compatibility.html
+    """
     built = engine.fingerprint.get("compute capability")
     if built is None or target.capability is None:
         return [], ["the compute capability of the engine or of the target is not known"]
-    if built != _dotted(target.capability):
+    if not meets(_dotted(target.capability), built):
         return [f"built for compute capability {built}; {target.name} has {_dotted(target.capability)}"], []
-    return [], [f"built on {engine.fingerprint.get('GPU', 'an unknown GPU')}, which must be the GPU there"]
+    gpu = engine.fingerprint.get("GPU")
+    if gpu is not None:
+        return [], [f"built on {gpu}, which must be the GPU there"]
+    return [], ["NVIDIA supports hardware-compatible engines on no Jetson"] if target.dla else []
 
 
 def _rtx_fit(engine: EngineRecord, target: Target) -> tuple[list[str], list[str]]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 
 def test_build_keeps_a_proven_engine_and_says_so_in_json(call, demo, tmp_path):
     cache = tmp_path / "engines"
@@ -43,16 +45,23 @@ def test_build_refuses_what_has_no_meaning_for_trtexec(call, demo, tmp_path):
     for option in (
         ("--triton", tmp_path),
         ("--optimization-level", 3),
-        ("--compute-capability", "8.9"),
+        ("--version-compatible",),
         ("--device", "cuda:1"),
     ):
         arguments = ["--backend", "tensorrt", *folder, *option]
-        call("ran-build", demo.bundle, *arguments).assert_refused("leave --triton, --optimization-level")
+        call("ran-build", demo.bundle, *arguments).assert_refused(f"builds nothing here: leave {option[0]} out")
     assert not list(tmp_path.iterdir())
 
 
+def test_build_refuses_compatible_engines_of_tensorrt_rtx(call, demo, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    arguments = ["--backend", "tensorrt-rtx", "--cache-dir", tmp_path / "cache"]
+    for option in (("--hardware-compatible", "ampere-plus"), ("--version-compatible",)):
+        call("ran-build", demo.bundle, *arguments, *option).assert_refused("choose --backend tensorrt")
+
+
 def test_build_options_of_gpus_are_refused_for_other_engines(call, demo, tmp_path):
-    for option in (("--workspace", 64), ("--optimization-level", 0), ("--compute-capability", "8.9")):
+    for option in (("--workspace", 64), ("--hardware-compatible", "ampere-plus"), ("--version-compatible",)):
         arguments = ["--backend", "onnxruntime", "--cache-dir", tmp_path / "cache", *option]
         call("ran-build", demo.bundle, *arguments).assert_refused("TensorRT's builders; leave them out")
 

@@ -125,8 +125,9 @@ def test_a_wrong_engine_in_the_cache_is_told_from_a_wrong_build(second, diagnose
     opened = open_bundle(bundle)
     graph = spoil(opened.read("graphs/onnxruntime.onnx"), second)
     data = open_builder("onnxruntime").build(graph, BuildOptions(precision=Precision.INT8))
-    engine = CachedEngine(data=data, batch=opened.manifest.batch, proven=True)
-    EngineCache(diagnose.cache, opened.digest).put("onnxruntime", fingerprint("onnxruntime"), engine)
+    here = fingerprint("onnxruntime")
+    engine = CachedEngine(data=data, batch=opened.manifest.batch, required=here, proven=True)
+    EngineCache(diagnose.cache, opened.digest).put("onnxruntime", here, engine)
     outcome = diagnose("--backend", "onnxruntime")
     assert outcome.status == 1
     assert "the stored engine is wrong, a fresh one right" in outcome.out

@@ -60,13 +60,13 @@ def test_a_damaged_cache_entry_is_built_again(bundle, tmp_path, caplog):
 
 def test_an_entry_of_another_version_is_passed_over(bundle, tmp_path):
     older = {**fingerprint(BACKEND), "ONNX Runtime": "1.0.0"}
-    stale = CachedEngine(data=b"of an older version", batch=BatchProfile(), proven=True)
+    stale = CachedEngine(data=b"of an older version", batch=BatchProfile(), required=older, proven=True)
     EngineCache(tmp_path, bundle.digest).put(BACKEND, older, stale)
     assert loaded(bundle, tmp_path).origin == "built"
 
 
 def test_an_engine_that_does_not_load_is_refused_with_the_command_for_this_bundle(bundle, tmp_path):
-    unusable = CachedEngine(data=b"no engine", batch=BatchProfile(), proven=True)
+    unusable = CachedEngine(data=b"no engine", batch=BatchProfile(), required=fingerprint(BACKEND), proven=True)
     EngineCache(tmp_path, bundle.digest).put(BACKEND, fingerprint(BACKEND), unusable)
     with pytest.raises(EngineMismatchError) as error:
         load_engine(bundle, BACKEND, cache_dir=tmp_path)

@@ -16,6 +16,7 @@ ORIN = {
     "GPU": "Orin",
     "compute capability": "8.7",
 }
+COMPATIBLE = {"tensorrt": ">=10.3.0.26,<11", "platform": "Linux x86_64", "compute capability": ">=8.0"}
 RTX = {"tensorrt_rtx": "1.7.1.116", "platform": "Linux x86_64"}
 
 
@@ -38,6 +39,25 @@ def engine(backend, fingerprint):
         ("tensorrt", ORIN, "tensorrt-11.4:sm87", Verdict.REBUILD, "has 11.4"),
         ("tensorrt", ORIN, "tensorrt-10.3.0:sm90", Verdict.REBUILD, "built for compute capability 8.7"),
         ("tensorrt", {**ORIN, "platform": "Linux x86_64"}, "jetpack-6.2", Verdict.REBUILD, "is Linux aarch64"),
+        ("tensorrt", COMPATIBLE, "tensorrt-10.16:sm90", Verdict.UNKNOWN, "built on Linux x86_64"),
+        (
+            "tensorrt",
+            COMPATIBLE,
+            "tensorrt-10.3:sm90",
+            Verdict.UNKNOWN,
+            ">=10.3.0.26,<11, which the version there must be",
+        ),
+        ("tensorrt", COMPATIBLE, "tensorrt-10.2:sm90", Verdict.REBUILD, "is for tensorrt >=10.3.0.26,<11"),
+        ("tensorrt", COMPATIBLE, "tensorrt-11.0:sm90", Verdict.REBUILD, "tensorrt-11.0:sm90 has 11.0"),
+        ("tensorrt", COMPATIBLE, "tensorrt-10.16:sm75", Verdict.REBUILD, "built for compute capability >=8.0"),
+        ("tensorrt", {**COMPATIBLE, "platform": "Linux aarch64"}, "jetpack-6.2", Verdict.UNKNOWN, "on no Jetson"),
+        (
+            "tensorrt",
+            {**ORIN, "tensorrt": ">=10.3,<11"},
+            "jetpack-6.2",
+            Verdict.UNKNOWN,
+            "built on Orin, which must be",
+        ),
         ("tensorrt", {}, "jetpack-6.2", Verdict.UNKNOWN, "not on record"),
         ("tensorrt-rtx", RTX, "tensorrt-rtx-1.7.1.116:sm89", Verdict.UNKNOWN, "built on Linux x86_64"),
         ("tensorrt-rtx", RTX, "tensorrt-rtx-1.8:sm89", Verdict.REBUILD, "has 1.8"),
@@ -54,6 +74,11 @@ def test_an_engine_is_bound_to_version_platform_and_gpu(backend, fingerprint, ta
 def test_an_engine_whose_every_part_is_known_to_fit_runs():
     target = replace(target_from_text("tensorrt-rtx-1.7.1.116:sm89"), platform="Linux x86_64")
     assert engine_fate("tensorrt-rtx", engine("tensorrt-rtx", RTX), target)[0] is Verdict.RUNS
+
+
+def test_a_compatible_engine_runs_on_another_gpu_with_a_later_version():
+    target = replace(target_from_text("tensorrt-10.16:sm90"), platform="Linux x86_64")
+    assert engine_fate("tensorrt", engine("tensorrt", COMPATIBLE), target)[0] is Verdict.RUNS
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ran_deploy.converters.builders import BuildOptions, GpuOptions, open_builder, trt
+from ran_deploy.converters.builders import BuildOptions, GpuOptions, HardwareLevel, open_builder, trt
 from ran_deploy.errors import BackendUnavailableError, BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
@@ -117,6 +118,50 @@ def test_the_builder_is_told_workspace_and_level(builder):
 def test_options_out_of_range_are_refused(choices):
     with pytest.raises(ConfigError, match="expected"):
         GpuOptions(**choices)
+
+
+@pytest.mark.parametrize("choices", [{"hardware": HardwareLevel.AMPERE_PLUS}, {"version_compatible": True}])
+def test_tensorrt_rtx_refuses_what_tensorrt_calls_compatible(builder, choices):
+    with pytest.raises(ConfigError, match="Leave --hardware-compatible and --version-compatible out") as error:
+        builder.build(int8_graph(), told(**choices))
+    assert "\n" not in str(error.value)
+
+
+class WideRtxBuilder(trt.TensorRtBuilder):
+    """TensorRT's builder with TensorRT-RTX's library, which has the same names."""
+
+    package = "tensorrt_rtx"
+
+
+def test_tensorrt_is_told_how_compatible_an_engine_is_to_be(builder):
+    wide = WideRtxBuilder()
+    levels, flag = wide._trt.HardwareCompatibilityLevel, wide._trt.BuilderFlag.VERSION_COMPATIBLE
+    assert wide._configured(GpuOptions(version_compatible=True)).get_flag(flag)
+    assert not wide._configured(GpuOptions()).get_flag(flag)
+    for level, expected in (
+        (HardwareLevel.AMPERE_PLUS, levels.AMPERE_PLUS),
+        (HardwareLevel.SAME_CAPABILITY, levels.SAME_COMPUTE_CAPABILITY),
+    ):
+        config = SimpleNamespace()  # a stand-in: TensorRT-RTX's own keeps NONE whatever it is set to
+        wide._widen(config, GpuOptions(hardware=level))
+        assert config.hardware_compatibility_level == expected
+
+
+def test_a_level_that_this_release_lacks_is_refused_with_those_it_has(builder, monkeypatch):
+    # TensorRT 10.3 has no SAME_COMPUTE_CAPABILITY: tests/vendor_facts/tensorrt_names.json
+    monkeypatch.setitem(trt.HARDWARE_LEVELS, HardwareLevel.SAME_CAPABILITY, "NOT_YET")
+    with pytest.raises(ConfigError, match="does not build for same-capability; it has ampere-plus"):
+        WideRtxBuilder()._configured(GpuOptions(hardware=HardwareLevel.SAME_CAPABILITY))
+
+
+def test_an_engine_requires_what_its_build_was_told():
+    built_on = {"tensorrt": "10.3.0", "platform": "Linux x86_64", "GPU": "A100", "compute capability": "8.0"}
+    anywhere = {"tensorrt": "10.3.0", "platform": "Linux x86_64"}
+    assert GpuOptions().required(built_on) == built_on
+    same = GpuOptions(hardware=HardwareLevel.SAME_CAPABILITY).required(built_on)
+    assert same == {**anywhere, "compute capability": "8.0"}
+    wide = GpuOptions(hardware=HardwareLevel.AMPERE_PLUS, version_compatible=True).required(built_on)
+    assert wide == {**anywhere, "tensorrt": ">=10.3.0,<11", "compute capability": ">=8.0"}
 
 
 def test_a_build_tells_how_far_it_is(builder):
