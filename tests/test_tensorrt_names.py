@@ -15,7 +15,7 @@ import pytest
 from ran_deploy import vendors
 from ran_deploy.converters.builders import trt as builder
 from ran_deploy.converters.builders import trt_inspector as inspection
-from ran_deploy.runtime.backends import trt_engine, trt_profiles, trt_slot
+from ran_deploy.runtime.backends import trt_call, trt_engine, trt_profiles, trt_slot
 
 LISTED = json.loads((Path(__file__).parent / "vendor_facts" / "tensorrt_names.json").read_text())
 # Variables and attributes of the sources that hold TensorRT's objects; the module itself is "".
@@ -39,13 +39,27 @@ OWNERS = {
         "context": "IExecutionContext",
         "inspector": "EngineInspector",
     },
-    trt_engine: {"_trt": "", "context": "IExecutionContext", "_engine": "ICudaEngine", "_runtime": "Runtime"},
+    trt_call: {"context": "IExecutionContext", "_context": "IExecutionContext"},
+    trt_engine: {
+        "_trt": "",
+        "context": "IExecutionContext",
+        "_engine": "ICudaEngine",
+        "_runtime": "Runtime",
+        "config": "IRuntimeConfig",
+        "strategies": "CudaGraphStrategy",
+    },
     trt_profiles: {"engine": "ICudaEngine"},
     trt_slot: {"context": "IExecutionContext"},
     vendors: {"trt": "", "levels": "ILogger.Severity"},
 }
-RTX_ONLY = {
+RTX_ONLY = {  # asked of TensorRT-RTX alone, and missing from one of the others at least
     ("", "ComputeCapability"),
+    ("", "CudaGraphStrategy"),
+    ("CudaGraphStrategy", "DISABLED"),
+    ("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE"),
+    ("ICudaEngine", "create_runtime_config"),
+    ("IRuntimeConfig", "cuda_graph_strategy"),
+    ("IRuntimeConfig", "set_execution_context_allocation_strategy"),
     ("IBuilderConfig", "num_compute_capabilities"),
     ("IBuilderConfig", "set_compute_capability"),
 }
@@ -93,7 +107,15 @@ def test_the_installed_tensorrt_rtx_has_it(owner, name):
 def test_tensorrt_has_it_but_for_what_only_rtx_is_asked_for(version, owner, name):
     table = LISTED[version]
     names = table["module"] if owner == "" else table["classes"].get(owner, ())
-    assert (name in names) != ((owner, name) in RTX_ONLY)
+    assert name in names or (owner, name) in RTX_ONLY
+
+
+def test_what_only_rtx_is_asked_for_is_used_and_not_in_every_tensorrt():
+    def everywhere(owner: str, name: str) -> bool:
+        return all(name in (t["module"] if owner == "" else t["classes"].get(owner, ())) for t in LISTED.values())
+
+    assert set(USED) >= RTX_ONLY
+    assert [pair for pair in RTX_ONLY if everywhere(*pair)] == []
 
 
 def test_the_lists_are_of_both_generations():

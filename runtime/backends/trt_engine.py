@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from ran_deploy.runtime.runner import TensorSpec
 from ran_deploy.vendors import import_tensorrt, tensorrt_log
 
 __all__ = ["TensorRtEngine"]
+
+logger = logging.getLogger(__name__)
 
 
 class TensorRtEngine:
@@ -40,15 +43,39 @@ class TensorRtEngine:
         self.inputs = tuple(self._spec(name) for name in names if is_input[name])
         self.outputs = tuple(self._spec(name) for name in names if not is_input[name])
         self.profiles = profiles_of(self._engine, self.inputs)
+        self.captures = package == "tensorrt"  # whether we capture graphs; TensorRT-RTX has its own way
         self.scratch_bytes = int(self._engine.device_memory_size_v2)  # enough for any profile
 
-    def new_context(self) -> Any:
-        """Return an IExecutionContext that needs `scratch_bytes` of memory set. Raises: DeviceError."""
-        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = self._engine.create_execution_context(strategy)
+    def new_context(self, *, repeated: bool = False) -> Any:
+        """Return an IExecutionContext that needs `scratch_bytes` of memory set. Raises: DeviceError.
+
+        `repeated`: it will keep its shapes from call to call.
+        """
+        context = self._engine.create_execution_context(self._context_options(repeated))
         if context is None:
             raise DeviceError(f"{self.package} cannot prepare this engine: {self.reason()}.")
         return context
+
+    def stop_capturing(self, reason: str) -> None:
+        """Leave CUDA graphs alone from now on, and say so once."""
+        if self.captures:
+            self.captures = False
+            logger.warning("%s runs without CUDA graphs, which may cost speed: %s", self.package, reason)
+
+    def _context_options(self, repeated: bool) -> Any:
+        """Return what create_execution_context takes: memory is ours; TensorRT-RTX captures graphs by itself.
+
+        It captures anew whenever the shape changes, so only a context of one shape is told to.
+        https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/work-with-cuda-graphs.html
+        """
+        memory = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.package == "tensorrt":
+            return memory
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(memory)
+        strategies = self._trt.CudaGraphStrategy
+        config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if repeated else strategies.DISABLED
+        return config
 
     def reason(self) -> str:
         """Return what TensorRT last gave as the cause of an error."""

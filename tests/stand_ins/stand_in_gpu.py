@@ -146,7 +146,7 @@ class StandInGpu:
             self.faults.append(text)
 
     def create_stream(self) -> int:
-        self._refuse_during_capture()
+        self.refuse_during_capture()
         self.used_devices.add(self.device)
         handle, stream = next(self._handles), Stream(self.device)
         with self.lock:
@@ -180,20 +180,20 @@ class StandInGpu:
             raise GpuError(stream.error)
 
     def allocate(self, size: int) -> int:
-        self._refuse_during_capture()
+        self.refuse_during_capture()
         if size > self.memory_bytes - self.allocated(self.device):
             raise GpuError("MemoryAllocation")
         return self._new_block(size).address
 
     def allocate_host(self, size: int) -> Block:
         """Return page-locked memory; the device reaches it at `address`, which is not that of the host."""
-        self._refuse_during_capture()
+        self.refuse_during_capture()
         block = self._new_block(size)
         block.host_address = block.data.ctypes.data
         return block
 
     def free(self, address: int) -> None:
-        self._refuse_during_capture()
+        self.refuse_during_capture()
         with self.lock:
             block = self.blocks.get(address)
             if block is None:
@@ -303,7 +303,8 @@ class StandInGpu:
         stream = self.stream(handle)
         if stream.captured is None:
             raise GpuError("IllegalState")
-        captured, stream.captured = stream.captured, None
+        captured, stream.captured = stream.captured, None  # also where it fails
+        self.entered("capture")
         if stream.invalid:
             raise GpuError("StreamCaptureInvalidated")
         graph = next(self._handles)
@@ -362,7 +363,7 @@ class StandInGpu:
         if self._block(address, 1) is not None:
             raise GpuError("InvalidValue")
 
-    def _refuse_during_capture(self) -> None:
+    def refuse_during_capture(self) -> None:
         """Calls that a capture forbids: of the capturing thread, and in global mode of every thread."""
         with self.lock:
             for stream in self.streams.values():

@@ -44,6 +44,21 @@ class ExecutionContextAllocationStrategy(enum.Enum):
     STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
 
 
+class CudaGraphStrategy(enum.Enum):
+    DISABLED, WHOLE_GRAPH_CAPTURE = range(2)
+
+
+class RuntimeConfig:
+    """Of TensorRT-RTX: how a context is made."""
+
+    def __init__(self) -> None:
+        self.cuda_graph_strategy = CudaGraphStrategy.DISABLED
+        self.memory = ExecutionContextAllocationStrategy.STATIC
+
+    def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
+        self.memory = strategy
+
+
 class ILogger:
     Severity = enum.Enum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"])
 
@@ -79,15 +94,23 @@ class Engine:
         assert name == "image"
         return [(batch, *self.row) for batch in self.profiles[profile]]
 
-    def create_execution_context(self, strategy: Any = ExecutionContextAllocationStrategy.STATIC) -> Context | None:
+    def create_execution_context(self, options: Any = ExecutionContextAllocationStrategy.STATIC) -> Context | None:
+        memory = options.memory if isinstance(options, RuntimeConfig) else options
         try:
             self.gpu.entered("create_execution_context")
-            context = Context(self, own_memory=strategy is ExecutionContextAllocationStrategy.STATIC)
+            self.gpu.refuse_during_capture()  # it allocates
+            context = Context(self, own_memory=memory is ExecutionContextAllocationStrategy.STATIC)
         except GpuError as exc:
             self.logger.log(ILogger.Severity.ERROR, f"cannot create a context: {exc}")
             return None
+        context.captures = getattr(options, "cuda_graph_strategy", None) is CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self.contexts.append(context)
         return context
+
+
+class RtxEngine(Engine):
+    def create_runtime_config(self) -> RuntimeConfig:
+        return RuntimeConfig()
 
 
 class Context:
@@ -98,6 +121,7 @@ class Context:
         self.batch: int | None = None if engine.dynamic else engine.profiles[0][2]
         self.ran_with: int | None = None  # the batch of the last call, which made what that shape needs
         self.memory: object = self if own_memory else None
+        self.captures = False  # TensorRT-RTX's own graphs
         self._check_device("a context was created")
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
@@ -144,6 +168,8 @@ class Context:
         if gpu.stream(stream).captured is not None and self.ran_with != self.batch:
             gpu.stream(stream).invalid = True
             return False
+        if self.captures and self.ran_with != self.batch:
+            gpu.calls["graphs of TensorRT-RTX"] += 1  # again for every change of shape
         self.ran_with = self.batch
         gpu.enqueue(stream, self._operation(self.batch, **self.addresses))
         return True
@@ -168,6 +194,7 @@ class Context:
 def stand_in_tensorrt(gpu: StandInGpu, name: str = "tensorrt") -> types.ModuleType:
     """Return a module of TensorRT's names whose engines run on `gpu`."""
     module = types.ModuleType(f"stand-in for {name}")
+    kind = RtxEngine if name == "tensorrt_rtx" else Engine
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
@@ -177,10 +204,12 @@ def stand_in_tensorrt(gpu: StandInGpu, name: str = "tensorrt") -> types.ModuleTy
             if not data.startswith(MAGIC):
                 self.logger.log(ILogger.Severity.ERROR, "the plan is damaged")
                 return None
-            return Engine(gpu, self.logger, json.loads(data[len(MAGIC) :]))
+            return kind(gpu, self.logger, json.loads(data[len(MAGIC) :]))
 
     module.__version__ = "10.99.0"
     module.Runtime, module.ILogger, module.TensorIOMode = Runtime, ILogger, TensorIOMode
     module.ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
+    if kind is RtxEngine:
+        module.CudaGraphStrategy = CudaGraphStrategy
     module.nptype = lambda dtype: dtype
     return module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -137,6 +138,19 @@ def test_a_capture_runs_nothing_until_it_is_launched_or_says_that_it_cannot(devi
         stream.launch(graphs[0])
         stream.synchronize()
         assert (received.array == value).all()
+
+
+def test_while_one_thread_captures_another_one_allocates(stand_in, owned):
+    stand_in()
+    with cuda.on_device(0):
+        stream, memory, sent = cuda.Stream(), cuda.DeviceMemory(64), filled(owned, random_bytes(64))
+        owned += [stream, memory]
+        with stream.captured() as graphs:
+            stream.upload(sent.array, memory.address)
+            with ThreadPoolExecutor(1) as pool:
+                owned.append(pool.submit(cuda.DeviceMemory, 64).result())
+        owned += graphs
+    assert len(graphs) == 1
 
 
 def test_an_error_within_a_capture_leaves_a_stream_that_works(device, owned):
