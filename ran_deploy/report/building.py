@@ -135,7 +135,8 @@ def _joint_verdict(decisive: EngineReport, engines: int, unreadable: int) -> str
     if not unreadable:
         return text
     total = decisive.images + unreadable
-    return f"{text} {unreadable:,} of {counted(total, 'image')} cannot be read; this is about the rest."
+    # Words first: behind "a budget of 1." a number would read as its decimals.
+    return f"{text} Of {counted(total, 'image')} {unreadable:,} cannot be read; this is about the rest."
 
 
 def _lower_first(sentence: str) -> str:
@@ -255,4 +256,6 @@ def _with_accuracy(report: EngineReport, accuracy: Accuracy) -> EngineReport:
         top1_engine=accuracy.top1_engine,
         top5_reference=accuracy.top5_reference,
         top5_engine=accuracy.top5_engine,
+        top1_reference_ci95=accuracy.top1_reference_ci95,
+        top1_engine_ci95=accuracy.top1_engine_ci95,
     )

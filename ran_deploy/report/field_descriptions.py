@@ -137,6 +137,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "top1_engine": "Top-1 accuracy of the engine in percent; null without labels.",
         "top5_reference": "Top-5 accuracy of the reference in percent; null without labels.",
         "top5_engine": "Top-5 accuracy of the engine in percent; null without labels.",
+        "top1_reference_ci95": "Exact 95 % interval of the reference's top-1 accuracy (Clopper-Pearson), in percent.",
+        "top1_engine_ci95": "Exact 95 % interval of the engine's top-1 accuracy (Clopper-Pearson), in percent.",
         "measure": "What drop_pp is a drop of.",
         "drop_pp": _DROP,
         "drop_ci95_pp": _DROP_CI,

@@ -123,6 +123,10 @@ def _interval(bounds: tuple[float, float] | None) -> str:
     return MISSING if bounds is None else f"{_signed(bounds[0])} to {_signed(bounds[1])}"
 
 
+def _range(bounds: tuple[float, float] | None) -> str:
+    return MISSING if bounds is None else f"{_number(bounds[0])} to {_number(bounds[1])}"
+
+
 def _small(value: float | None) -> str:
     """Return a number of unknown size with three significant digits."""
     return MISSING if value is None else f"{value:#.3g}".rstrip(".")
@@ -155,6 +159,7 @@ FILTERS = {
     "number": _number,
     "signed": _signed,
     "interval": _interval,
+    "range": _range,
     "small": _small,
     "p_value": _p_value,
 }

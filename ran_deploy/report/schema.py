@@ -179,6 +179,8 @@ class EngineReport:
     top1_engine: float | None = None
     top5_reference: float | None = None
     top5_engine: float | None = None
+    top1_reference_ci95: tuple[float, float] | None = None
+    top1_engine_ci95: tuple[float, float] | None = None
     measure: str | None = None  # what drop_pp is of: "Top-1", "Verification accuracy"
     drop_pp: float | None = None
     drop_ci95_pp: tuple[float, float] | None = None

@@ -8,7 +8,7 @@ import numpy as np
 
 from ran_deploy.verification.bisection import root
 
-__all__ = ["clopper_pearson_upper", "lower_tail"]
+__all__ = ["clopper_pearson_interval", "clopper_pearson_upper", "lower_tail"]
 
 
 def lower_tail(most: int, trials: int, probability: float) -> float:
@@ -35,3 +35,10 @@ def clopper_pearson_upper(successes: int, trials: int, confidence: float = 0.95)
     return root(
         lambda rate: lower_tail(successes, trials, rate) - (1 - confidence), successes / trials or 1e-300, 1 - 1e-15
     )
+
+
+def clopper_pearson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact two-sided interval of a rate: an upper bound of successes, and one of failures."""
+    one_sided = 0.5 + confidence / 2
+    low = 1 - clopper_pearson_upper(trials - successes, trials, one_sided)
+    return low, clopper_pearson_upper(successes, trials, one_sided)

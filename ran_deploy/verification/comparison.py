@@ -11,6 +11,7 @@ import numpy as np
 
 from ran_deploy.counts import counted
 from ran_deploy.errors import CheckpointError, DatasetError, SelfTestError, ShapeError
+from ran_deploy.verification.binomial import clopper_pearson_interval
 from ran_deploy.verification.chance import near_chance
 from ran_deploy.verification.metrics import ErrorSums, LogitErrors, agreeing, error_sums, logit_errors, top_k_correct
 from ran_deploy.verification.statistics import PairedOutcome
@@ -44,7 +45,7 @@ class Tally(Protocol[Result]):
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Accuracies in percent, over labelled images; `outcome` pairs them image by image.
+    """Accuracies in percent, over labelled images, and their exact 95 % intervals; `outcome` pairs them by image.
 
     `guessing` is what always giving the most frequent label gets, and `reference_guesses` says that even the reference
     is hardly better than that.
@@ -54,6 +55,8 @@ class Accuracy:
     top1_engine: float
     top5_reference: float
     top5_engine: float
+    top1_reference_ci95: tuple[float, float]
+    top1_engine_ci95: tuple[float, float]
     outcome: PairedOutcome
     guessing: float
     reference_guesses: bool
@@ -251,12 +254,18 @@ class ClassTally:
         def percent(name: str) -> float:
             return 100 * self.correct[name] / self.images
 
+        def interval(name: str) -> tuple[float, float]:
+            low, high = clopper_pearson_interval(self.correct[name], self.images)
+            return 100 * low, 100 * high
+
         most_frequent = max(self.labels.values())
         return Accuracy(
             top1_reference=percent("top1_reference"),
             top1_engine=percent("top1_engine"),
             top5_reference=percent("top5_reference"),
             top5_engine=percent("top5_engine"),
+            top1_reference_ci95=interval("top1_reference"),
+            top1_engine_ci95=interval("top1_engine"),
             outcome=PairedOutcome(images=self.images, lost=self.correct["lost"], gained=self.correct["gained"]),
             guessing=100 * most_frequent / self.images,
             reference_guesses=near_chance(self.correct["top1_reference"], self.images, most_frequent),

@@ -92,7 +92,7 @@ def test_a_folder_needs_no_classes_and_its_broken_images_are_counted(call, demo,
     outcome = certify(call, demo, tmp_path, "--max-drop", "1")
     assert outcome.status == 1
     assert "After all 4 images" in outcome.out
-    assert "1 of 5 images cannot be read; this is about the rest." in outcome.out
+    assert "Of 5 images 1 cannot be read; this is about the rest." in outcome.out
     assert "WARNING: 2 of 4 images are exact copies of others" in outcome.out
     assert "\x1b" not in outcome.out
 

@@ -42,7 +42,7 @@ def test_unreadable_images_change_no_figure_and_the_verdict_says_so(engines, rep
     assert (report.passed, report.images, report.engines) == (without.passed, 2000, without.engines)
     assert (without.unreadable, without.unreadable_images) == (0, ())
     assert (report.unreadable, report.unreadable_images) == (13, tuple(unreadable[:10]))
-    sentence = " 13 of 2,013 images cannot be read; this is about the rest."
+    sentence = " Of 2,013 images 13 cannot be read; this is about the rest."
     assert report.verdict == without.verdict + sentence
 
 

@@ -257,3 +257,11 @@ def test_a_warning_stands_before_the_verdict(engines, report_of):
     text = Page(render_html(report_of(warned))).text
     assert text.index("Warning") < text.index("<b>labels</b> do not fit.") < text.index("Passed", text.index("Warning"))
     assert "Warning" not in Page(render_html(report_of(engines[0]))).text
+
+
+def test_accuracies_have_their_intervals(report):
+    engine = report.engines[0]
+    low, high = engine.top1_engine_ci95
+    assert low < engine.top1_engine < high
+    assert f"{low:.2f} to {high:.2f}" in render_html(report)
+    assert "Clopper and Pearson" in render_html(report)

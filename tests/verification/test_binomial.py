@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, binomtest
 
-from ran_deploy.verification.binomial import clopper_pearson_upper, lower_tail
+from ran_deploy.verification.binomial import clopper_pearson_interval, clopper_pearson_upper, lower_tail
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,12 @@ def test_the_lower_tail_is_scipys(most, trials, probability):
 def test_the_clopper_pearson_bound_is_a_quantile_of_the_beta_distribution(successes, trials, confidence):
     expected = beta.ppf(confidence, successes + 1, trials - successes)
     assert clopper_pearson_upper(successes, trials, confidence) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 20), (3, 20), (478, 512), (9_324, 10_000), (512, 512)])
+def test_the_two_sided_interval_is_scipys(successes, trials):
+    expected = binomtest(successes, trials).proportion_ci(0.95, method="exact")
+    assert clopper_pearson_interval(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_where_all_succeed_the_bound_is_one():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from ran_deploy.errors import CheckpointError, DatasetError, SelfTestError, ShapeError
 from ran_deploy.verification.comparison import Comparison, compare
@@ -54,6 +55,10 @@ def test_accuracies_and_pairs_are_those_counted_by_hand(images, logits, labels):
     right = [array.argmax(axis=1) == labels for array in logits]
     assert accuracy.top1_reference == pytest.approx(100 * right[0].mean())
     assert accuracy.top1_engine == pytest.approx(100 * right[1].mean())
+    intervals = (accuracy.top1_reference_ci95, accuracy.top1_engine_ci95)
+    for interval, correct in zip(intervals, right, strict=True):
+        expected = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="exact")
+        assert interval == pytest.approx((100 * expected.low, 100 * expected.high))
     in_five = [(np.argsort(array, axis=1)[:, 1:] == labels[:, None]).any(axis=1).mean() for array in logits]
     assert (accuracy.top5_reference, accuracy.top5_engine) == pytest.approx((100 * in_five[0], 100 * in_five[1]))
     assert accuracy.outcome.lost == (right[0] & ~right[1]).sum() > 0
