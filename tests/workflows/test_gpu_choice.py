@@ -31,8 +31,9 @@ def keep_engine(bundle, cache) -> None:
     """Put the stand-in's engine, as proven, into the cache of the current device."""
     height, width = bundle.manifest.preprocessing.crop
     data = engine_bytes([(1, 8, 32)], image=(height, width, 3))
-    engine = CachedEngine(data=data, batch=BatchProfile(minimum=1, optimum=8, maximum=32), proven=True)
-    EngineCache(cache, bundle.digest).put("tensorrt", fingerprint("tensorrt"), engine)
+    here = fingerprint("tensorrt")
+    engine = CachedEngine(data=data, batch=BatchProfile(minimum=1, optimum=8, maximum=32), required=here, proven=True)
+    EngineCache(cache, bundle.digest).put("tensorrt", here, engine)
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:13", 13)])
