@@ -32,6 +32,7 @@ class GpuOptions:
     `optimization_level` is TensorRT's, 0 (quick to build) to 5 (quick to run), None for its default.
     `compute_capabilities`, such as 8.6, are what a TensorRT-RTX engine holds kernels for; none is its default set.
     `hardware` None is the GPU model of the build alone. `version_compatible`: later releases of TensorRT load it too.
+    `optimum_profile`: kernels for the optimal batch alone beside those for all batches, which makes the engine larger.
     """
 
     workspace_bytes: int = 2**30
@@ -39,6 +40,7 @@ class GpuOptions:
     compute_capabilities: tuple[str, ...] = ()
     hardware: HardwareLevel | None = None
     version_compatible: bool = False
+    optimum_profile: bool = False
 
     def __post_init__(self) -> None:
         if self.workspace_bytes < 2**20:

@@ -59,9 +59,10 @@ class TensorRtBuilder:
         monitor = _monitor(self._trt, progress) if progress is not None else None
         if monitor is not None:
             config.progress_monitor = monitor
-        profile = self._profile(network, options.batch)
-        if profile is not None:
-            config.add_optimization_profile(profile)
+        for batch in _profile_batches(options):
+            profile = self._profile(network, batch)
+            if profile is not None:
+                config.add_optimization_profile(profile)
         engine = self._builder.build_serialized_network(network, config)
         if monitor is not None and monitor.raised is not None:
             raise monitor.raised
@@ -174,6 +175,14 @@ class TensorRtRtxBuilder(TensorRtBuilder):
             f"{self.package} has engines for one version of itself, and for the GPUs of --compute-capability. Leave "
             "--hardware-compatible and --version-compatible out, or choose --backend tensorrt."
         )
+
+
+def _profile_batches(options: BuildOptions) -> tuple[BatchProfile, ...]:
+    """Return the batches of each profile: all of them first, which the engine is inspected with."""
+    optimum = BatchProfile(minimum=options.batch.optimum, optimum=options.batch.optimum, maximum=options.batch.optimum)
+    if not options.gpu.optimum_profile or options.batch == optimum:
+        return (options.batch,)
+    return (options.batch, optimum)
 
 
 def _compute_capabilities(trt: Any) -> dict[str, Any]:

@@ -27,6 +27,11 @@ _COMPATIBILITY = (
 )
 _OTHERS = (
     click.option(
+        "--optimum-profile",
+        is_flag=True,
+        help="TensorRT: kernels for the optimal batch of --batch alone too; the engine is larger.",
+    ),
+    click.option(
         "--workspace", type=click.IntRange(min=1), metavar="MIB", help="TensorRT: scratch memory.  [default: 1024]"
     ),
     click.option(
@@ -58,6 +63,7 @@ def gpu_options(
     workspace: int | None = None,
     optimization_level: int | None = None,
     compute_capability: tuple[str, ...] = (),
+    optimum_profile: bool = False,
 ) -> GpuOptions | None:
     """Return what the builder of a GPU engine is told; None where nothing was asked for."""
     from ran_deploy.converters.builders import GpuOptions, HardwareLevel
@@ -68,6 +74,7 @@ def gpu_options(
         "compute_capabilities": compute_capability or None,
         "hardware": None if hardware_compatible is None else HardwareLevel(hardware_compatible),
         "version_compatible": version_compatible or None,
+        "optimum_profile": optimum_profile or None,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     return GpuOptions(**given) if given else None

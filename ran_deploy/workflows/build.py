@@ -57,10 +57,7 @@ def build_engine(
     cache = engine_cache(bundle, cache_dir)
     cache.check()
     if gpu is not None and backend not in BUILT_ON_REQUEST:
-        raise ConfigError(
-            f"--workspace, --optimization-level, --compute-capability, --hardware-compatible and --version-compatible "
-            f"are for TensorRT's builders; leave them out for {backend}."
-        )
+        raise ConfigError(f"Options of a build for a GPU are for TensorRT's builders; leave them out for {backend}.")
     result, text = None, None
     engine = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, cache_dir=cache_dir, progress=progress)
     if reason := unavailable_reason(backend):

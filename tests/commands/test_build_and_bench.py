@@ -61,7 +61,7 @@ def test_build_refuses_compatible_engines_of_tensorrt_rtx(call, demo, tmp_path):
 
 
 def test_build_options_of_gpus_are_refused_for_other_engines(call, demo, tmp_path):
-    for option in (("--workspace", 64), ("--hardware-compatible", "ampere-plus"), ("--version-compatible",)):
+    for option in (("--workspace", 64), ("--hardware-compatible", "ampere-plus"), ("--optimum-profile",)):
         arguments = ["--backend", "onnxruntime", "--cache-dir", tmp_path / "cache", *option]
         call("ran-build", demo.bundle, *arguments).assert_refused("TensorRT's builders; leave them out")
 

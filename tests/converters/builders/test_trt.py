@@ -75,6 +75,25 @@ def test_the_profile_holds_the_batch_sizes_asked_for(builder):
     assert [tuple(shape) for shape in profile.get_shape("image")] == [(2, 9, 14, 3), (3, 9, 14, 3), (5, 9, 14, 3)]
 
 
+def test_a_second_profile_holds_the_optimal_batch_alone(builder):
+    network = builder._builder.create_network(0)
+    builder._parse(network, int8_graph())
+    all_batches, optimum = trt._profile_batches(told(optimum_profile=True))
+    assert all_batches == OPTIONS.batch
+    assert [tuple(shape) for shape in builder._profile(network, optimum).get_shape("image")] == [(3, 9, 14, 3)] * 3
+    assert trt._profile_batches(OPTIONS) == (OPTIONS.batch,)
+    one_size = BatchProfile(minimum=4, optimum=4, maximum=4)
+    static = BuildOptions(precision=Precision.INT8, batch=one_size, gpu=GpuOptions(optimum_profile=True))
+    assert trt._profile_batches(static) == (one_size,)
+
+
+def test_a_second_profile_is_built(builder):
+    # TensorRT-RTX 1.7.1: an engine holds the kernels of each profile.
+    assert len(builder.build(int8_graph(), told(optimum_profile=True))) > 1.5 * len(
+        builder.build(int8_graph(), OPTIONS)
+    )
+
+
 def test_the_profile_takes_effect(builder):
     # Adding a constant of five rows fits a batch of five alone.
     add_five = [
