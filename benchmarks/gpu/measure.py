@@ -11,10 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 from gpu.checks import accuracy, builds, leak, overlaps
+from gpu.gains import graph_gains, slot_gain
 from gpu.peers import PEERS, TRTEXEC, Setting, trtexec_rows
-from gpu.results import EngineResult, Timed
+from gpu.results import EngineResult, Gain, Timed
 
 from ran_deploy.bundle import Bundle
+from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_from_inspector
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
 from ran_deploy.manifest import BatchProfile
@@ -105,7 +107,7 @@ def with_checks(
     result = replace(result, timings=timings(bundle, predictor, golden.inputs, options, report))
     middle = sized(golden.inputs, sorted(options.batches)[len(options.batches) // 2])
     report(f"{result.bundle} on {result.backend}: threads, memory")
-    gains = attempt(lambda: overlaps(predictor.infer_batch, middle, options.seconds), problems, "threads")
+    threads = attempt(lambda: overlaps(predictor.infer_batch, middle, options.seconds), problems, "threads")
     kept = attempt(lambda: leak(predictor.infer_batch, golden.inputs[:1], options.leak_batches), problems, "memory")
     engine = attempt(lambda: find_engine(bundle, result.backend, options.cache_dir), problems, "size")
     if engine is not None:
@@ -113,12 +115,24 @@ def with_checks(
         result = replace(result, engine_bytes=len(data))
         if result.backend in BUILT_ON_REQUEST:
             result = replace(result, layers=attempt(lambda: inspected(result.backend, data), problems, "layers"))
+            report(f"{result.bundle} on {result.backend}: graphs, two batches at once")
+            result = replace(result, gains=gains(result.backend, engine, middle, options.seconds, problems))
     if result.backend == "tensorrt":
         report(f"{result.bundle} on {result.backend}: two builds, for the timing cache")
         batch = predictor.batch
         timed = attempt(lambda: builds(bundle, result.backend, batch), problems, "timing cache")
         result = replace(result, builds=timed)
-    return replace(result, overlaps=gains or (), leak=kept)
+    return replace(result, overlaps=threads or (), leak=kept)
+
+
+def gains(
+    backend: str, engine: CachedEngine, images: np.ndarray, seconds: float, problems: dict[str, str]
+) -> tuple[Gain, ...]:
+    """Return what graphs gain, at batch 1 and at this one, and what two batches under way do."""
+    sizes = [images[:1], images] if len(images) > 1 else [images]
+    graphs = attempt(lambda: graph_gains(backend, engine, sizes, seconds), problems, "CUDA graphs")
+    slots = attempt(lambda: slot_gain(backend, engine, images, seconds), problems, "batches under way")
+    return (*(graphs or ()), *([slots] if slots else []))
 
 
 def inspected(backend: str, engine: bytes) -> EngineLayers:

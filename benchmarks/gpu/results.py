@@ -49,6 +49,16 @@ class Overlap:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gain:
+    """How much faster the runner is with `of` than without it, on the same engine."""
+
+    of: str
+    batch: int
+    threads: int
+    gain: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Leak:
     """Bytes that were in use after many batches, over those in use before: of the process, and on the device."""
 
@@ -85,6 +95,7 @@ class EngineResult:
     accuracy: Accuracy | None = None
     timings: tuple[Timed, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
+    gains: tuple[Gain, ...] = ()
     leak: Leak | None = None
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -143,6 +154,7 @@ def summary(engines: Sequence[EngineResult]) -> Iterator[str]:
         top1 = f"{engine.accuracy.top1:.2f} % of {engine.accuracy.images:,}" if engine.accuracy else ""
         best = max(engine.overlaps, key=lambda each: each.gain, default=None)
         gain = f"{best.threads} threads {best.gain:.2f}x at batch {best.batch}" if best else ""
+        gain += "".join(f"; {each.of} {each.gain:.2f}x at batch {each.batch}" for each in engine.gains)
         cells = (
             label(engine),
             engine.backend,

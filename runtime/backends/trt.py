@@ -21,22 +21,25 @@ SLOTS = 2  # while one batch computes, another one's copies and the host's work 
 
 
 class TensorRtRunner:
-    """An engine with slots for SLOTS batches at once, on the device that is current for the thread that opens it.
+    """An engine with `slots` for so many batches at once, on the device that is current for the thread that opens it.
 
     Any thread may call, whatever its own device is. A slot takes memory when so many threads call at once.
+    Without `graphs` no CUDA graph is captured.
     """
 
     package = "tensorrt"
 
-    def __init__(self, engine: bytes, *, threads: int = 0, host_code: bool = False) -> None:
+    def __init__(
+        self, engine: bytes, *, threads: int = 0, host_code: bool = False, slots: int = SLOTS, graphs: bool = True
+    ) -> None:
         del threads  # the work is the GPU's
         self.require()
         self._device = cuda.current_index()
         integrated = cuda.current_device().integrated
         with cuda.on_device(self._device):
-            loaded = TensorRtEngine(self.package, engine, host_code=host_code)
+            loaded = TensorRtEngine(self.package, engine, host_code=host_code, graphs=graphs)
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles
-            self._slots = Slots(lambda: Slot(loaded, integrated=integrated), SLOTS)
+            self._slots = Slots(lambda: Slot(loaded, integrated=integrated), slots)
 
     @classmethod
     def require(cls) -> None:

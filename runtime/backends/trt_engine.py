@@ -24,7 +24,7 @@ class TensorRtEngine:
     Raises: EngineMismatchError if `data` is no engine for this package and device.
     """
 
-    def __init__(self, package: str, data: bytes, *, host_code: bool) -> None:
+    def __init__(self, package: str, data: bytes, *, host_code: bool, graphs: bool = True) -> None:
         self.package = package
         self._trt: Any = import_tensorrt(package)
         log = tensorrt_log(package)
@@ -43,7 +43,8 @@ class TensorRtEngine:
         self.inputs = tuple(self._spec(name) for name in names if is_input[name])
         self.outputs = tuple(self._spec(name) for name in names if not is_input[name])
         self.profiles = profiles_of(self._engine, self.inputs)
-        self.captures = package == "tensorrt"  # whether we capture graphs; TensorRT-RTX has its own way
+        self._graphs = graphs
+        self.captures = graphs and package == "tensorrt"  # whether we capture graphs; TensorRT-RTX has its own way
         self.scratch_bytes = int(self._engine.device_memory_size_v2)  # enough for any profile
 
     def new_context(self, *, repeated: bool = False) -> Any:
@@ -74,7 +75,9 @@ class TensorRtEngine:
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(memory)
         strategies = self._trt.CudaGraphStrategy
-        config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if repeated else strategies.DISABLED
+        config.cuda_graph_strategy = (
+            strategies.WHOLE_GRAPH_CAPTURE if repeated and self._graphs else strategies.DISABLED
+        )
         return config
 
     def reason(self) -> str:

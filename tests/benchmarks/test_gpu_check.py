@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stand_in_tensorrt import engine_bytes
 
 from ran_deploy.bundle import open_bundle
+from ran_deploy.cache import CachedEngine
 from ran_deploy.errors import RanDeployError
+from ran_deploy.manifest import BatchProfile
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMI = """name, driver_version, clocks.current.sm [MHz], power.draw [W]
@@ -250,3 +253,21 @@ def test_two_builds_are_timed_in_a_cache_of_their_own(gpu, demo):
     found = gpu("checks").builds(bundle, "onnxruntime", bundle.manifest.batch)
     assert found.first_seconds > 0
     assert found.again_seconds > 0
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_graphs_and_slots_are_each_compared_with_a_runner_that_has_none(gpu, stand_in, backend):
+    device = stand_in(backend.replace("-", "_"), delay_s=0.004)
+    engine = CachedEngine(data=engine_bytes([(1, 4, 8)]), batch=BatchProfile(), required={}, proven=True)
+    images = np.zeros((4, 9, 14, 3), np.uint8)
+    gains = gpu("gains")
+    found = gains.graph_gains(backend, engine, [images[:1], images], 0.01)
+    assert [(gain.of, gain.batch, gain.threads) for gain in found] == [("CUDA graphs", 1, 1), ("CUDA graphs", 4, 1)]
+    assert all(gain.gain > 0 for gain in found)
+    captured = {"tensorrt": "cudaStreamBeginCapture", "tensorrt-rtx": "graphs of TensorRT-RTX"}[backend]
+    assert device.calls[captured] == 2  # one for each size, of one runner alone
+    device.running.clear()
+    slots = gains.slot_gain(backend, engine, images, 0.5)
+    assert device.running["most"] == 2
+    assert (slots.of, slots.batch, slots.threads) == ("2 batches under way", 4, 4)
+    assert slots.gain > 1.1  # the stand-in waits most of a batch's time, which another one can use

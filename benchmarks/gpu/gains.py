@@ -1,0 +1,66 @@
+"""What CUDA graphs and a second batch under way gain: one engine, opened with and without."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+from gpu.checks import THREADS, rate
+from gpu.results import Gain
+
+from ran_deploy.cache import CachedEngine
+from ran_deploy.runtime.backends.trt import SLOTS, TensorRtRtxRunner, TensorRtRunner
+from ran_deploy.runtime.predictor import INPUT, OUTPUT
+from ran_deploy.runtime.runner import Runner
+from ran_deploy.workflows.engine_speed import measure_in_turn
+
+RUNNERS = {"tensorrt": TensorRtRunner, "tensorrt-rtx": TensorRtRtxRunner}
+ROUNDS = 3
+UNTIL_CAPTURED = 3  # calls of one size
+
+
+def graph_gains(backend: str, engine: CachedEngine, batches: list[np.ndarray], seconds: float) -> tuple[Gain, ...]:
+    """Return for each batch how much longer a call takes without graphs, one thread calling both in turn."""
+    with contextlib.ExitStack() as stack:
+        plain = opened(stack, backend, engine, slots=1, graphs=False)
+        captured = opened(stack, backend, engine, slots=1, graphs=True)
+        found = []
+        for images in batches:
+            calls: dict[tuple[str, int, str], Callable[[], object]] = {}
+            for name, runner in (("plain", plain), ("captured", captured)):
+                calls[name, len(images), ""] = calling(runner, images)
+            for call in [*calls.values()] * UNTIL_CAPTURED:
+                call()
+            timings = measure_in_turn(calls, seconds)
+            slow, fast = (timings[name, len(images), ""].latency_ms.p50 for name in ("plain", "captured"))
+            found.append(Gain(of="CUDA graphs", batch=len(images), threads=1, gain=slow / fast))
+        return tuple(found)
+
+
+def slot_gain(backend: str, engine: CachedEngine, images: np.ndarray, seconds: float) -> Gain:
+    """Return the images a second of as many batches under way as usual over those of one, by several threads."""
+    threads = THREADS[-1]
+    with contextlib.ExitStack() as stack:
+        one, usual = (opened(stack, backend, engine, slots=slots, graphs=True) for slots in (1, SLOTS))
+        rates: dict[Runner, list[float]] = {one: [], usual: []}
+        for _ in range(ROUNDS):  # in turn: clocks and load change
+            for runner, found in rates.items():
+                found.append(rate(lambda batch, of=runner: infer(of, batch), images, threads, seconds / ROUNDS))
+        gain = statistics.median(rates[usual]) / statistics.median(rates[one])
+        return Gain(of=f"{SLOTS} batches under way", batch=len(images), threads=threads, gain=gain)
+
+
+def opened(stack: contextlib.ExitStack, backend: str, engine: CachedEngine, *, slots: int, graphs: bool) -> Runner:
+    runner = RUNNERS[backend](engine.data, host_code=engine.host_code, slots=slots, graphs=graphs)
+    stack.callback(runner.close)
+    return runner
+
+
+def calling(runner: Runner, images: np.ndarray) -> Callable[[], object]:
+    return lambda: infer(runner, images)
+
+
+def infer(runner: Runner, images: np.ndarray) -> np.ndarray:
+    return runner.infer({INPUT: images})[OUTPUT]
