@@ -68,7 +68,9 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     if not 0 <= max_drop_pp <= 100:
         raise ConfigError(f"The accuracy budget is {max_drop_pp} points; choose a value in 0..100.")
     low, high = outcome.drop_ci95_pp
-    measured = f"{outcome.measure} drop is {outcome.drop_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
+    digits = _digits(high, max_drop_pp)
+    interval = f"95 % interval {low:+.{digits}f} to {high:+.{digits}f}"
+    measured = f"{outcome.measure} drop is {outcome.drop_pp:+.2f} points ({interval})"
     if high <= max_drop_pp:
         text = f"{measured}: the upper bound is within the budget of {max_drop_pp:g}."
         return Verdict(passed=True, images_needed=None, text=text)
@@ -85,6 +87,11 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
             f"about {rounded_up(needed):,} would, if it stays the same"
         )
     return Verdict(passed=False, images_needed=needed, text=f"{measured}: {reason}.")
+
+
+def _digits(bound: float, limit: float) -> int:
+    """Return with how many decimals, from two on, a bound beyond a limit is also seen to be beyond it."""
+    return next((n for n in range(2, 9) if bound <= limit or float(f"{bound:.{n}f}") > limit), 9)
 
 
 def images_needed(outcome: PairedOutcome, max_drop_pp: float, confidence: float = 0.95) -> int | None:

@@ -140,6 +140,7 @@ def test_a_budget_is_judged_on_the_images_that_can_be_read_and_says_so(budget, s
     assert (report["images"], report["unreadable"]) == (2, 1)
     assert report["unreadable_images"][0]["reason"] == "the file is empty (0 bytes)."
     assert report["verdict"].endswith("Of 3 images 1 cannot be read; this is about the rest.")
+    assert "Which layers lose most" not in outcome.err  # too few images: no layer is to blame
 
 
 def test_changed_images_have_their_place_in_the_data_set(call, demo, tmp_path):

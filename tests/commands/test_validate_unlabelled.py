@@ -73,6 +73,7 @@ def test_a_budget_that_is_out_of_reach_ends_the_test_early(call, demo, other):
     assert certificate["images"] == 32
     assert certificate["at_least_percent"] > 1
     assert "Labelled images may still show" in certificate["text"]
+    assert "Which layers lose most" in outcome.err
 
 
 def test_changed_images_are_told_by_their_place_in_the_data_set(call, demo, other):

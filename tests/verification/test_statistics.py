@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,6 +137,13 @@ def test_a_drop_beyond_the_budget_is_not_saved_by_images(lost, reason):
     verdict = judge(PairedOutcome(images=1000, lost=lost, gained=2), 0.5)
     assert (verdict.passed, verdict.images_needed) == (False, None)
     assert reason in verdict.text
+
+
+def test_a_bound_just_beyond_the_budget_is_not_rounded_to_it():
+    outcome = PairedOutcome(images=764, lost=0, gained=0)  # z^2 / (764 + z^2) is 0.5003 %
+    assert "(95 % interval -0.5003 to +0.5003): it is within the budget of 0.5 but" in judge(outcome, 0.5).text
+    assert "(95 % interval -0.50 to +0.50): the upper bound is" in judge(replace(outcome, images=765), 0.5).text
+    assert "+0.5003" not in judge(outcome, 0.4).text
 
 
 def test_a_drop_exactly_at_the_budget_cannot_be_resolved():
