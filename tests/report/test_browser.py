@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from ran_deploy.report import render_html
-from ran_deploy.report.schema import ClassFlip
+from ran_deploy.report.schema import BundleComparison, BundleDifference, ClassFlip
+from ran_deploy.verification.certificate import certify
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # the driver's sockets
 
@@ -28,6 +29,13 @@ return [...document.querySelectorAll('main *')]
   .filter(element => element.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
   .filter(element => !scrolls(element.parentElement) && !element.closest('svg'))
   .map(element => element.outerHTML.slice(0, 200));
+"""
+TOUCHING = """
+const box = element => element.getBoundingClientRect();
+return [...document.querySelectorAll('main > section, .scroll')]
+  .filter(element => element.nextElementSibling)
+  .filter(element => box(element.nextElementSibling).top - box(element).bottom < 10)
+  .map(element => element.nextElementSibling.outerHTML.slice(0, 200));
 """
 CHARTS = """
 return [...document.querySelectorAll('svg')].map(chart => {
@@ -77,7 +85,11 @@ def page(detailed, tmp_path_factory) -> Path:
         detailed.layers,
         layers=tuple(replace(layer, name=f"backbone.{'block.' * 12}{layer.name}") for layer in detailed.layers.layers),
     )
-    report = replace(detailed, engines=engines, layers=layers)
+    certificate = certify(1, 2000, available=5000, seed=1, max_drop_pp=0.5)
+    other = BundleDifference(what="outputs", reference=name, bundle="10 classes")
+    compared = BundleComparison(bundle=detailed.bundle, precision="fp32", differences=(other,))
+    engines = (replace(engines[0], certificate=certificate), *engines[1:])
+    report = replace(detailed, engines=engines, layers=layers, compared=compared, kept_in_float={name: name})
     picture = np.full((32, 48, 3), 120, np.uint8)
     html = render_html(report, images={image.index: picture for image in engines[0].changed})
     path = tmp_path_factory.mktemp("page") / "report.html"
@@ -110,6 +122,10 @@ def test_nothing_reaches_beyond_the_page(shown):
     width, window = shown.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert shown.execute_script(OVERFLOWING) == []
     assert width <= window
+
+
+def test_nothing_touches_the_table_or_section_above_it(shown):
+    assert shown.execute_script(TOUCHING) == []
 
 
 def test_every_chart_is_drawn_and_described(shown):
