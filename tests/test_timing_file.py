@@ -25,7 +25,7 @@ def test_a_damaged_file_counts_as_none_with_one_warning_and_is_replaced(tmp_path
     file.path.write_bytes(damage(file.path.read_bytes()))
     assert file.read() == b""
     assert [record.message for record in caplog.records] == [
-        f"ignoring the timing cache {file.path}: it is damaged, and replaced after this build"
+        f"ignoring the timings in {file.path}: the file is damaged, and replaced by new ones"
     ]
     file.update(lambda now: b"conv 4 us\n")
     assert file.read() == b"conv 4 us\n"

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from ran_deploy.backends import BACKENDS, dialect_of
-from ran_deploy.bundle import Bundle
+from ran_deploy.bundle import Bundle, sha256_of
 from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
 from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
 from ran_deploy.errors import (
@@ -18,8 +20,10 @@ from ran_deploy.errors import (
     RanDeployError,
     SelfTestError,
 )
+from ran_deploy.kept_file import KeptFile
 from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest
 from ran_deploy.requirements import misfits
+from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import fingerprint, open_runner, unavailable_reason
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
@@ -123,7 +127,7 @@ def load_engine(
         logger.info("building the %s engine for this machine", backend)
         engine, origin = fresh_engine(bundle, backend, bundle.manifest.batch), "built"
     try:
-        predictor = open_predictor(bundle.manifest, backend, engine, threads)
+        predictor = open_predictor(bundle.manifest, backend, engine, threads, _kernel_file(bundle, backend, cache_dir))
     except EngineMismatchError as exc:
         raise EngineMismatchError(f"{exc} For this bundle: ran-build {bundle.path} --backend {backend}") from exc
     if engine.proven:
@@ -142,10 +146,22 @@ def find_engine(bundle: Bundle, backend: str, cache_dir: Path | None = None) -> 
     return engine_cache(bundle, cache_dir).get(backend, here) or _bundled_engine(bundle, backend, here)
 
 
-def open_predictor(manifest: Manifest, backend: str, engine: CachedEngine, threads: int) -> Predictor:
+def open_predictor(
+    manifest: Manifest, backend: str, engine: CachedEngine, threads: int, kernels: KeptFile | None = None
+) -> Predictor:
     """Load an engine without proving it."""
-    runner = open_runner(backend, engine.data, threads=threads, host_code=engine.host_code)
+    runner = open_runner(backend, engine.data, threads=threads, host_code=engine.host_code, kernels=kernels)
     return Predictor(runner, manifest, backend, batch=engine.batch)
+
+
+def _kernel_file(bundle: Bundle, backend: str, cache_dir: Path | None) -> KeptFile | None:
+    """Return where kernels that are compiled when an engine is loaded are kept, for this device."""
+    if backend != "tensorrt-rtx":
+        return None
+    device = cuda.current_device()
+    parts = {**fingerprint(backend), "GPU": device.name, "driver": device.driver}
+    key = sha256_of(msgspec.json.encode(sorted(parts.items())))[:16]
+    return KeptFile((cache_dir or default_cache_dir()) / bundle.digest / f"{backend}-kernels-{key}", "compiled kernels")
 
 
 def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTestResult:

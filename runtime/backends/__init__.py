@@ -6,6 +6,7 @@ import importlib
 from typing import Protocol
 
 from ran_deploy.errors import BackendUnavailableError, ConfigError
+from ran_deploy.kept_file import KeptFile
 from ran_deploy.runtime.runner import Runner
 
 __all__ = ["RUNNERS", "fingerprint", "open_runner", "unavailable_reason"]
@@ -21,7 +22,9 @@ RUNNERS = {
 class RunnerClass(Protocol):
     """What an entry of RUNNERS names."""
 
-    def __call__(self, engine: bytes, *, threads: int = 0, host_code: bool = False) -> Runner: ...
+    def __call__(
+        self, engine: bytes, *, threads: int = 0, host_code: bool = False, kernels: KeptFile | None = None
+    ) -> Runner: ...
 
     def require(self) -> None:
         """Raises: BackendUnavailableError, in one line, if engines of this backend cannot run here."""
@@ -32,13 +35,16 @@ class RunnerClass(Protocol):
         ...
 
 
-def open_runner(backend: str, engine: bytes, *, threads: int = 0, host_code: bool = False) -> Runner:
+def open_runner(
+    backend: str, engine: bytes, *, threads: int = 0, host_code: bool = False, kernels: KeptFile | None = None
+) -> Runner:
     """Load `engine`, whose digest the caller has checked: an engine is executable code. `threads` 0: all the CPU has.
 
     `host_code`: the engine may bring the vendor's runtime as a library of its own, as version-compatible ones do.
+    `kernels`: where a backend that compiles when it loads, TensorRT-RTX alone, finds and keeps what it compiled.
     Raises: BackendUnavailableError if `backend` cannot run here, EngineMismatchError if this is no engine of it.
     """
-    return _runner_class(backend)(engine, threads=threads, host_code=host_code)
+    return _runner_class(backend)(engine, threads=threads, host_code=host_code, kernels=kernels)
 
 
 def fingerprint(backend: str) -> dict[str, str]:

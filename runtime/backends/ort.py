@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ran_deploy.errors import BackendUnavailableError, EngineMismatchError, InputError, RanDeployError
+from ran_deploy.kept_file import KeptFile
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.runtime.runner import Runner, TensorSpec
@@ -30,8 +31,10 @@ _DTYPES = {
 class OrtRunner:
     """Runs a graph as it is: engines are optimised when they are built, and reference graphs must not be."""
 
-    def __init__(self, engine: bytes, *, threads: int = 0, host_code: bool = False) -> None:
-        del host_code  # its engines bring none
+    def __init__(
+        self, engine: bytes, *, threads: int = 0, host_code: bool = False, kernels: KeptFile | None = None
+    ) -> None:
+        del host_code, kernels  # its engines bring no code, and are compiled when they are built
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

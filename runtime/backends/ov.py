@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ran_deploy.errors import EngineMismatchError, InputError, RanDeployError
+from ran_deploy.kept_file import KeptFile
 from ran_deploy.openvino_engine import unpack_openvino_engine
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.runtime.runner import TensorSpec
@@ -21,8 +22,10 @@ __all__ = ["OpenVinoRunner"]
 class OpenVinoRunner:
     """A compiled model and a pool of its requests: one request serves one call at a time."""
 
-    def __init__(self, engine: bytes, *, threads: int = 0, host_code: bool = False) -> None:
-        del host_code  # its engines bring none
+    def __init__(
+        self, engine: bytes, *, threads: int = 0, host_code: bool = False, kernels: KeptFile | None = None
+    ) -> None:
+        del host_code, kernels  # its engines bring no code, and are compiled when they are built
         openvino = import_openvino()
         blob, hint = unpack_openvino_engine(engine)
         settings: dict[str, Any] = {

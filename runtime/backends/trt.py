@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ran_deploy.errors import BackendUnavailableError
+from ran_deploy.kept_file import KeptFile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends.host import host_platform
 from ran_deploy.runtime.backends.slots import Slots
@@ -24,20 +25,30 @@ class TensorRtRunner:
     """An engine with `slots` for so many batches at once, on the device that is current for the thread that opens it.
 
     Any thread may call, whatever its own device is. A slot takes memory when so many threads call at once.
-    Without `graphs` no CUDA graph is captured.
+    Without `graphs` no CUDA graph is captured. `kernels`, of TensorRT-RTX, is written when the runner is closed.
     """
 
     package = "tensorrt"
 
     def __init__(
-        self, engine: bytes, *, threads: int = 0, host_code: bool = False, slots: int = SLOTS, graphs: bool = True
+        self,
+        engine: bytes,
+        *,
+        threads: int = 0,
+        host_code: bool = False,
+        kernels: KeptFile | None = None,
+        slots: int = SLOTS,
+        graphs: bool = True,
     ) -> None:
         del threads  # the work is the GPU's
         self.require()
         self._device = cuda.current_index()
         integrated = cuda.current_device().integrated
+        self._kernels = kernels
         with cuda.on_device(self._device):
-            loaded = TensorRtEngine(self.package, engine, host_code=host_code, graphs=graphs)
+            compiled = kernels.read() if kernels is not None else b""
+            loaded = TensorRtEngine(self.package, engine, host_code=host_code, graphs=graphs, compiled=compiled)
+            self._engine: TensorRtEngine | None = loaded
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles
             self._slots = Slots(lambda: Slot(loaded, integrated=integrated), slots)
 
@@ -69,6 +80,9 @@ class TensorRtRunner:
         """Release the device's memory after the calls under way, and the engine; a second call does nothing."""
         with cuda.on_device(self._device):
             self._slots.close()
+            engine, self._engine = self._engine, None
+            if engine is not None and self._kernels is not None and (compiled := engine.newly_compiled()):
+                self._kernels.update(lambda earlier: compiled)
 
 
 class TensorRtRtxRunner(TensorRtRunner):

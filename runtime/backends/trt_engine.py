@@ -21,10 +21,13 @@ class TensorRtEngine:
     """An engine on the calling thread's device; everything is to be used while that device is current.
 
     `host_code`: it may bring TensorRT's runtime as a library of its own, as version-compatible engines do.
+    `compiled` is what `newly_compiled` gave of such an engine before.
     Raises: EngineMismatchError if `data` is no engine for this package and device.
     """
 
-    def __init__(self, package: str, data: bytes, *, host_code: bool, graphs: bool = True) -> None:
+    def __init__(
+        self, package: str, data: bytes, *, host_code: bool, graphs: bool = True, compiled: bytes = b""
+    ) -> None:
         self.package = package
         self._trt: Any = import_tensorrt(package)
         log = tensorrt_log(package)
@@ -45,6 +48,8 @@ class TensorRtEngine:
         self.profiles = profiles_of(self._engine, self.inputs)
         self._graphs = graphs
         self.captures = graphs and package == "tensorrt"  # whether we capture graphs; TensorRT-RTX has its own way
+        self._compiled = compiled
+        self._kernels: Any = None  # TensorRT-RTX's cache of them, which the contexts share
         self.scratch_bytes = int(self._engine.device_memory_size_v2)  # enough for any profile
 
     def new_context(self, *, repeated: bool = False) -> Any:
@@ -56,6 +61,13 @@ class TensorRtEngine:
         if context is None:
             raise DeviceError(f"{self.package} cannot prepare this engine: {self.reason()}.")
         return context
+
+    def newly_compiled(self) -> bytes:
+        """Return TensorRT-RTX's kernels compiled for this engine and GPU; nothing if there are no new ones."""
+        if self._kernels is None:
+            return b""
+        now = bytes(self._kernels.serialize())
+        return b"" if now == self._compiled else now
 
     def stop_capturing(self, reason: str) -> None:
         """Leave CUDA graphs alone from now on, and say so once."""
@@ -73,6 +85,12 @@ class TensorRtEngine:
         if self.package == "tensorrt":
             return memory
         config = self._engine.create_runtime_config()
+        if self._kernels is None:
+            self._kernels = config.create_runtime_cache()
+            # It checks version, GPU and driver, and takes nothing that does not fit.
+            if self._compiled and not self._kernels.deserialize(self._compiled):
+                logger.info("the kept kernels are compiled again: %s", self.reason())
+        config.set_runtime_cache(self._kernels)
         config.set_execution_context_allocation_strategy(memory)
         strategies = self._trt.CudaGraphStrategy
         config.cuda_graph_strategy = (

@@ -48,15 +48,39 @@ class CudaGraphStrategy(enum.Enum):
     DISABLED, WHOLE_GRAPH_CAPTURE = range(2)
 
 
+class RuntimeCache:
+    """Of TensorRT-RTX: what was compiled for an engine. It takes back only what it wrote itself."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def serialize(self) -> bytes:
+        return b"compiled by the stand-in:" + self.content
+
+    def deserialize(self, blob: bytes) -> bool:
+        if not blob.startswith(b"compiled by the stand-in:"):
+            return False
+        self.content = blob.partition(b":")[2]
+        return True
+
+
 class RuntimeConfig:
     """Of TensorRT-RTX: how a context is made."""
 
     def __init__(self) -> None:
+        self.cache: RuntimeCache | None = None
         self.cuda_graph_strategy = CudaGraphStrategy.DISABLED
         self.memory = ExecutionContextAllocationStrategy.STATIC
 
     def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
         self.memory = strategy
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self.cache = cache
+        return True
 
 
 class ILogger:
@@ -103,6 +127,10 @@ class Engine:
         except GpuError as exc:
             self.logger.log(ILogger.Severity.ERROR, f"cannot create a context: {exc}")
             return None
+        cache = getattr(options, "cache", None)
+        if cache is not None and b"kernels" not in cache.content:
+            self.gpu.calls["compiled"] += 1
+            cache.content += b"kernels"
         context.captures = getattr(options, "cuda_graph_strategy", None) is CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self.contexts.append(context)
         return context

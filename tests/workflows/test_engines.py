@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from stand_in_tensorrt import engine_bytes
 
 from ran_deploy.bundle import open_bundle, write_bundle
 from ran_deploy.cache import CachedEngine, EngineCache
@@ -104,3 +105,19 @@ def test_a_backend_without_its_dialect_is_refused_with_what_to_do(bundle, tmp_pa
     write_bundle(tmp_path / "x.ran", replace(bundle.manifest, dialects=dialects), files)
     with pytest.raises(BundleError, match=r"without onnxruntime; it has openvino\. Export it again with --backend"):
         load_engine(open_bundle(tmp_path / "x.ran"), BACKEND, cache_dir=tmp_path)
+
+
+def test_kernels_that_tensorrt_rtx_compiles_when_it_loads_are_kept_with_the_bundle_s_engines(
+    bundle, stand_in, tmp_path
+):
+    gpu = stand_in("tensorrt_rtx")
+    here, size = fingerprint("tensorrt-rtx"), bundle.manifest.preprocessing.crop
+    plan = engine_bytes([(1, 8, 32)], image=(*size, 3))
+    engine = CachedEngine(data=plan, batch=BatchProfile(), required=here, proven=True)
+    EngineCache(tmp_path, bundle.digest).put("tensorrt-rtx", here, engine)
+    for _ in range(2):
+        load_engine(bundle, "tensorrt-rtx", cache_dir=tmp_path).predictor.close()
+    assert gpu.calls["compiled"] == 1
+    assert [path.name[:21] for path in (tmp_path / bundle.digest).glob("*-kernels-????????????????")] == [
+        "tensorrt-rtx-kernels-"
+    ]
