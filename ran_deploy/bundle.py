@@ -6,6 +6,7 @@ sha256 has been compared, as an engine is executable code. `manifest.sig`, where
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
@@ -159,8 +160,9 @@ def _read(files: _Files, name: str, path: Path, *, missing: str = "") -> bytes:
 def bundle_around(path: Path) -> Path | None:
     """Return the bundle inside which `path` is or would be; None if it is outside of all."""
     for folder in path.resolve().parents:
-        if (folder / MANIFEST).is_file() and (folder / MANIFEST_DIGEST).is_file():
-            return folder
+        with contextlib.suppress(OSError):  # what cannot be looked into cannot be written to either, and is refused so
+            if (folder / MANIFEST).is_file() and (folder / MANIFEST_DIGEST).is_file():
+                return folder
     return None
 
 

@@ -10,7 +10,16 @@ from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 from ran_deploy.verification.bisection import fewest, root
 
-__all__ = ["PairedOutcome", "Verdict", "images_needed", "judge", "mcnemar_p", "rounded_up", "tango_interval"]
+__all__ = [
+    "PairedOutcome",
+    "Verdict",
+    "decimals",
+    "images_needed",
+    "judge",
+    "mcnemar_p",
+    "rounded_up",
+    "tango_interval",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +77,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     if not 0 <= max_drop_pp <= 100:
         raise ConfigError(f"The accuracy budget is {max_drop_pp} points; choose a value in 0..100.")
     low, high = outcome.drop_ci95_pp
-    digits = _digits(high, max_drop_pp)
+    digits = decimals(high, max_drop_pp)
     interval = f"95 % interval {low:+.{digits}f} to {high:+.{digits}f}"
     measured = f"{outcome.measure} drop is {outcome.drop_pp:+.2f} points ({interval})"
     if high <= max_drop_pp:
@@ -89,7 +98,7 @@ def judge(outcome: PairedOutcome, max_drop_pp: float) -> Verdict:
     return Verdict(passed=False, images_needed=needed, text=f"{measured}: {reason}.")
 
 
-def _digits(bound: float, limit: float) -> int:
+def decimals(bound: float, limit: float) -> int:
     """Return with how many decimals, from two on, a bound beyond a limit is also seen to be beyond it."""
     return next((n for n in range(2, 9) if bound <= limit or float(f"{bound:.{n}f}") > limit), 9)
 

@@ -24,7 +24,7 @@ from ran_deploy.errors import BudgetError
 from ran_deploy.journal import Journal
 from ran_deploy.manifest import BudgetRecord, CalibrationRecord, Manifest, RegionRecord, Task
 from ran_deploy.runtime.backends import fingerprint, unavailable_reason
-from ran_deploy.verification.statistics import PairedOutcome, images_needed, rounded_up
+from ran_deploy.verification.statistics import PairedOutcome, decimals, images_needed, rounded_up
 from ran_deploy.workflows.budget_drop import ENGINES, DropMeter
 from ran_deploy.workflows.budget_search import FloatSearch, Found
 from ran_deploy.workflows.output_errors import OutputErrors
@@ -98,9 +98,10 @@ def require_enough(perfect: PairedOutcome, max_drop_pp: float) -> None:
         return
     needed = images_needed(perfect, max_drop_pp, confidence)
     least = f"about {rounded_up(needed):,} {perfect.unit}s could" if needed else f"no number of {perfect.unit}s does"
+    at_least = f"{bound:.{decimals(bound, max_drop_pp)}f}"
     raise BudgetError(
         f"{counted(perfect.images, f'validation {perfect.unit}')} cannot prove a drop of at most {max_drop_pp:g} "
-        f"points: even if INT8 lost none of them the upper bound were {bound:.2f}; {least}. Give more "
+        f"points: even if INT8 lost none of them the upper bound would be {at_least}; {least}. Give more "
         "--validation-data, or a larger --max-drop."
     )
 

@@ -14,7 +14,7 @@ from ran_deploy.converters.float_regions import find_float_regions
 from ran_deploy.counts import counted
 from ran_deploy.errors import BudgetError
 from ran_deploy.manifest import BudgetLook
-from ran_deploy.verification.statistics import PairedOutcome, images_needed, rounded_up
+from ran_deploy.verification.statistics import PairedOutcome, decimals, images_needed, rounded_up
 from ran_deploy.workflows.budget_drop import DropMeter
 from ran_deploy.workflows.output_errors import OutputErrors
 from ran_deploy.workflows.quantization import int8_graph
@@ -136,27 +136,30 @@ class FloatSearch:
         )
         self._looks.append((look, outcome))
         what = f"{self._amount(kept)} in float" if kept else "all INT8"
-        self._report(f"{what}, {dialect}: {_measured(look, outcome)}: {'within' if passed else 'beyond'} the budget")
+        measured = _measured(look, outcome, allowed)
+        self._report(f"{what}, {dialect}: {measured}: {'within' if passed else 'beyond'} the budget")
         return passed
 
     def _failure(self) -> str:
         """Say how close it came, what cost most, and what to do."""
         look, outcome = self._looks[-1]
+        measured = _measured(look, outcome, self._max_drop_pp)
         most = f"with {self._amount(look.kept_regions)} in float" if look.kept_regions else "all in INT8"
         worst = ", ".join(f"{region.name} ({region.output_error:.3f})" for region in self._ranking[:NAMED_REGIONS])
         needed = images_needed(outcome, self._max_drop_pp, look.confidence)
         more = f"give about {rounded_up(needed):,} validation images, if the drop stays the same; or " if needed else ""
         return (
             f"No INT8 within {self._max_drop_pp:g} points was found. It came closest {most}, where at most "
-            f"{MOST_FLOAT:.0%} of the multiply-adds may be: {look.dialect} {_measured(look, outcome)}. The "
+            f"{MOST_FLOAT:.0%} of the multiply-adds may be: {look.dialect} {measured}. The "
             f"most harmful regions, by relative L2 of the outputs: {worst}. No bundle is written: {more}choose "
             "--precision fp16 or a larger --max-drop."
         )
 
 
-def _measured(look: BudgetLook, outcome: PairedOutcome) -> str:
+def _measured(look: BudgetLook, outcome: PairedOutcome, allowed_pp: float) -> str:
     """Return a measurement in words."""
+    bound = f"{look.bound_pp:+.{decimals(look.bound_pp, allowed_pp)}f}"
     return (
-        f"drop {look.drop_pp:+.2f} points on {counted(look.images, outcome.unit)}, at most {look.bound_pp:+.2f} "
+        f"drop {look.drop_pp:+.2f} points on {counted(look.images, outcome.unit)}, at most {bound} "
         f"({100 * look.confidence:.4g} %)"
     )
