@@ -89,16 +89,28 @@ def import_tensorrt(package: str) -> ModuleType:
 
 
 class LogCollector:
-    """Passes TensorRT's log on to `logging` and remembers the last errors, which TensorRT tells nowhere else."""
+    """Passes TensorRT's log on to `logging` and remembers the last errors and warnings, which it tells nowhere else."""
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
+        self.warnings: deque[str] = deque(maxlen=8)
         self.trt_logger: Any = None
 
     def error(self, message: str) -> None:
         """Take one error. It is logged as information: it reaches the user in the exception raised for it."""
         self.errors.append(one_line(message))
         _log.info("%s", message)
+
+    def warning(self, message: str) -> None:
+        """Take one warning. There is one a layer, not one a problem, so nobody is shown them unasked."""
+        self.warnings.append(one_line(message))
+        _log.debug("%s", message)
+
+    def take_warnings(self) -> tuple[str, ...]:
+        """Return the last warnings since the last call, each once, and forget them."""
+        taken = tuple(dict.fromkeys(self.warnings))
+        self.warnings.clear()
+        return taken
 
     def take_errors(self) -> str:
         """Return the errors since the last call, the first (the cause) first, and forget them."""
@@ -121,8 +133,10 @@ def tensorrt_log(package: str) -> LogCollector:
         def log(self, severity: Any, message: str) -> None:
             if severity in (levels.INTERNAL_ERROR, levels.ERROR):
                 collector.error(message)
+            elif severity == levels.WARNING:
+                collector.warning(message)
             elif severity != levels.VERBOSE:  # thousands of lines a build
-                _log.debug("%s", message)  # a warning too: one a layer, not one a problem
+                _log.debug("%s", message)
 
     collector.trt_logger = TrtLogger()
     return collector

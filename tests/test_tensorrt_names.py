@@ -14,6 +14,7 @@ import pytest
 
 from ran_deploy import vendors
 from ran_deploy.converters.builders import trt as builder
+from ran_deploy.converters.builders import trt_dla as dla
 from ran_deploy.converters.builders import trt_inspector as inspection
 from ran_deploy.runtime.backends import trt_call, trt_engine, trt_profiles, trt_slot
 
@@ -30,6 +31,13 @@ OWNERS = {
         "profile": "IOptimizationProfile",
         "parser": "OnnxParser",
         "error": "ParserError",
+        "tensor": "ITensor",
+    },
+    dla: {
+        "trt": "",
+        "builder": "Builder",
+        "config": "IBuilderConfig",
+        "network": "INetworkDefinition",
         "tensor": "ITensor",
     },
     inspection: {

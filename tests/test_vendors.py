@@ -53,6 +53,15 @@ def test_collected_errors_are_told_once_in_order_and_without_repetition():
     assert log.take_errors() == ""
 
 
+def test_warnings_are_told_to_who_asks_and_once():
+    log = LogCollector()
+    for message in ["up1: DLA only\nsupports kHALF_PIXEL", "second", "second"]:
+        log.warning(message)
+    assert log.take_warnings() == ("up1: DLA only supports kHALF_PIXEL", "second")
+    assert log.take_warnings() == ()
+    assert log.take_errors() == ""
+
+
 def test_onnxruntime_leaves_no_telemetry_behind(tmp_path):
     code = "from ran_deploy.vendors import import_onnxruntime as load; print(load().__version__)"
     env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}

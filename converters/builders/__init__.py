@@ -33,6 +33,7 @@ class GpuOptions:
     `compute_capabilities`, such as 8.6, are what a TensorRT-RTX engine holds kernels for; none is its default set.
     `hardware` None is the GPU model of the build alone. `version_compatible`: later releases of TensorRT load it too.
     `optimum_profile`: kernels for the optimal batch alone beside those for all batches, which makes the engine larger.
+    `dla`: what can runs on the DLA of a Jetson, the rest on its GPU; `half_pixel`: in a graph whose Resize it takes.
     """
 
     workspace_bytes: int = 2**30
@@ -41,12 +42,16 @@ class GpuOptions:
     hardware: HardwareLevel | None = None
     version_compatible: bool = False
     optimum_profile: bool = False
+    dla: bool = False
+    half_pixel: bool = False
 
     def __post_init__(self) -> None:
         if self.workspace_bytes < 2**20:
             raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected at least 1 MiB.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
+        if self.half_pixel and not self.dla:
+            raise ConfigError("--half-pixel changes what the network computes, for DLA: add --dla, or leave it out.")
 
     def required(self, built_on: Mapping[str, str]) -> dict[str, str]:
         """Return what an engine built so on a device with that fingerprint requires of one that loads it.
@@ -72,6 +77,21 @@ class BuildOptions:
     precision: Precision
     batch: BatchProfile = field(default_factory=BatchProfile)
     gpu: GpuOptions = field(default_factory=GpuOptions)
+
+    def __post_init__(self) -> None:
+        if not self.gpu.dla:
+            return
+        if self.precision is not Precision.FP16:
+            raise ConfigError(
+                f"--dla is for FP16 and this bundle is {self.precision.value}: DLA takes no float32, and no INT8 that "
+                "is written as Q/DQ. Export it with --precision fp16."
+            )
+        sizes = self.batch
+        if not sizes.minimum == sizes.optimum == sizes.maximum:
+            raise ConfigError(
+                f"DLA takes one batch size, and this build is for {sizes.minimum}:{sizes.optimum}:{sizes.maximum}. Add "
+                f"--batch {sizes.optimum}:{sizes.optimum}:{sizes.optimum}, or another."
+            )
 
 
 class Builder(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ran_deploy.converters.builders import BuildOptions, GpuOptions, HardwareLevel, Progress
 from ran_deploy.converters.builders.phases import Phases
+from ran_deploy.converters.builders.trt_dla import DlaLayers, ask_dla, fix_batch, use_dla
 from ran_deploy.errors import BackendUnavailableError, BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.vendors import import_tensorrt, one_line, tensorrt_log
@@ -52,9 +53,7 @@ class TensorRtBuilder:
         Raises: BuildError in one line, naming the node the parser refused; ConfigError for a compute capability.
         """
         self._log.take_errors()
-        network = self._builder.create_network(_network_flags(self._trt))
-        self._parse(network, graph)
-        config = self._configured(options.gpu)
+        network, config = self._prepared(graph, options)
         cache = None if self.timings is None else self._timing_cache(config, self.timings)
         monitor = _monitor(self._trt, progress) if progress is not None else None
         if monitor is not None:
@@ -72,6 +71,14 @@ class TensorRtBuilder:
             self.timings = bytes(cache.serialize())
         return bytes(engine)
 
+    def dla_layers(self, graph: bytes, options: BuildOptions) -> tuple[DlaLayers, ...]:
+        """Return which layers of a graph a build for DLA gives to it, which to the GPU, and why.
+
+        Raises: BuildError, and BackendUnavailableError where there is no DLA.
+        """
+        network, config = self._prepared(graph, options)
+        return ask_dla(network, config, self._log.take_warnings)
+
     def merge_timings(self, other: bytes) -> None:
         """Add what another process measured on this device meanwhile; where both measured a kernel, ours stays."""
         assert self.timings is not None
@@ -85,6 +92,14 @@ class TensorRtBuilder:
     def _name(self) -> str:
         return f"{self.package} {self._trt.__version__}"
 
+    def _prepared(self, graph: bytes, options: BuildOptions) -> tuple[Any, Any]:
+        """Return the network and the configuration, without profiles."""
+        network = self._builder.create_network(_network_flags(self._trt))
+        self._parse(network, graph)
+        if options.gpu.dla:
+            fix_batch(network, options.batch.optimum)
+        return network, self._configured(options.gpu)
+
     def _configured(self, options: GpuOptions) -> Any:
         config = self._builder.create_builder_config()
         # So that its inspector can tell types and kernels of the layers; engines get no larger (TensorRT-RTX 1.7.1).
@@ -96,6 +111,8 @@ class TensorRtBuilder:
             self._target(config, options.compute_capabilities)
         if options.hardware is not None or options.version_compatible:
             self._widen(config, options)
+        if options.dla:
+            self._accelerate(config)
         return config
 
     def _timing_cache(self, config: Any, timings: bytes) -> Any:
@@ -127,6 +144,9 @@ class TensorRtBuilder:
             config.hardware_compatibility_level = levels[name]
         if options.version_compatible:
             config.set_flag(self._trt.BuilderFlag.VERSION_COMPATIBLE)
+
+    def _accelerate(self, config: Any) -> None:
+        use_dla(self._trt, self._builder, config)
 
     def _parse(self, network: Any, graph: bytes) -> None:
         parser = self._trt.OnnxParser(network, self._log.trt_logger)
@@ -175,6 +195,10 @@ class TensorRtRtxBuilder(TensorRtBuilder):
             f"{self.package} has engines for one version of itself, and for the GPUs of --compute-capability. Leave "
             "--hardware-compatible and --version-compatible out, or choose --backend tensorrt."
         )
+
+    def _accelerate(self, config: Any) -> None:
+        del config
+        raise ConfigError(f"{self.package} knows no DLA. Leave --dla out, or choose --backend tensorrt.")
 
 
 def _profile_batches(options: BuildOptions) -> tuple[BatchProfile, ...]:

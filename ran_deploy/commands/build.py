@@ -19,7 +19,7 @@ from ran_deploy.commands.common import (
     verbose_option,
     write_json,
 )
-from ran_deploy.commands.engine_lines import engine_lines
+from ran_deploy.commands.engine_lines import dla_lines, engine_lines
 from ran_deploy.commands.gpu_options import gpu_build_options, gpu_options
 from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
@@ -85,7 +85,14 @@ def build(
         if triton is not None:
             model = write_triton_model(opened, backend, triton, batch=profile, cache_dir=cache_dir)
     if as_json:
-        outcome = {"backend": backend, "cache": str(built.folder), "self_test": built.self_test, "layers": built.layers}
+        outcome: dict[str, Any] = {
+            "backend": backend,
+            "cache": str(built.folder),
+            "self_test": built.self_test,
+            "layers": built.layers,
+        }
+        if built.dla is not None:
+            outcome["dla"] = built.dla
         write_json(outcome if model is None else {**outcome, "triton": str(model)})
         return
     click.echo(f"built the {backend} engine of {bundle} in {built.folder}")
@@ -99,7 +106,12 @@ def built_lines(built: BuiltEngine) -> list[str]:
     """Return the outcome of the self-test and, where it is known, what the engine consists of."""
     if built.self_test is None:
         return ["self-test pending: the engine cannot run on this machine; it is proven when it is first loaded"]
-    return [built.self_test.summary, *(engine_lines(built.layers) if built.layers is not None else ())]
+    lines = [built.self_test.summary]
+    if built.layers is not None:
+        lines += engine_lines(built.layers)
+    if built.dla is not None:
+        lines += dla_lines(built.dla)
+    return lines
 
 
 def refuse_beside_trtexec(backend: str, *, workspace: int | None, **asked: Any) -> None:

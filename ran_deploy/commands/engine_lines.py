@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ran_deploy.counts import counted
 
 if TYPE_CHECKING:
     from ran_deploy.converters.builders.engine_layers import EngineLayers
+    from ran_deploy.converters.builders.trt_dla import DlaLayers
 
-__all__ = ["engine_lines"]
+__all__ = ["dla_lines", "engine_lines"]
 
 SHOWN = 5  # names of layers
 
@@ -27,6 +28,17 @@ def engine_lines(layers: EngineLayers) -> list[str]:
         rest = len(layers.in_fp32) - SHOWN
         more = f" and {rest} more" if rest > 0 else ""
         lines.append(f"in fp32: {', '.join(layers.in_fp32[:SHOWN])}{more}")
+    return lines
+
+
+def dla_lines(kinds: Sequence[DlaLayers]) -> list[str]:
+    """Return a table of what a build gives to DLA and to the GPU, kind by kind, with TensorRT's first reason."""
+    taken, left = (sum(count) for count in zip(*((each.on_dla, each.on_gpu) for each in kinds), strict=True))
+    lines = [f"DLA takes {taken} of {counted(taken + left, 'layer')}, the GPU the rest"]
+    width = max(len(each.kind) for each in kinds)
+    for each in kinds:
+        reason = f"  {each.reasons[0]}" if each.on_gpu and each.reasons else ""
+        lines.append(f"  {each.kind:<{width}}  DLA {each.on_dla:>3}  GPU {each.on_gpu:>3}{reason}")
     return lines
 
 

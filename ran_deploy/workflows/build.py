@@ -8,16 +8,19 @@ from pathlib import Path
 
 from ran_deploy.bundle import Bundle
 from ran_deploy.cache import CachedEngine
-from ran_deploy.converters.builders import GpuOptions, Progress
+from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
 from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_from_inspector
+from ran_deploy.converters.builders.trt_dla import DlaLayers
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
 from ran_deploy.errors import ConfigError, OutputError, RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import fingerprint, unavailable_reason
 from ran_deploy.verification.golden import SelfTestResult
+from ran_deploy.workflows.dla import dla_layers
 from ran_deploy.workflows.engines import (
     BUILT_ON_REQUEST,
     engine_cache,
+    engine_graph,
     fresh_engine,
     open_predictor,
     prove_engine,
@@ -32,11 +35,15 @@ LAYERS_FILE = "layers.json"  # beside the engine, as TensorRT's inspector wrote 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltEngine:
-    """A new engine in the cache. `self_test` is None where it cannot run here yet, `layers` where none can tell."""
+    """A new engine in the cache. `self_test` is None where it cannot run here yet, `layers` where none can tell.
+
+    `dla` says what runs on it and why the rest does not; None unless the build is for DLA.
+    """
 
     folder: Path
     self_test: SelfTestResult | None
     layers: EngineLayers | None
+    dla: tuple[DlaLayers, ...] | None = None
 
 
 def build_engine(
@@ -58,18 +65,28 @@ def build_engine(
     cache.check()
     if gpu is not None and backend not in BUILT_ON_REQUEST:
         raise ConfigError(f"Options of a build for a GPU are for TensorRT's builders; leave them out for {backend}.")
-    result, text = None, None
-    engine = fresh_engine(bundle, backend, batch or bundle.manifest.batch, gpu, cache_dir=cache_dir, progress=progress)
-    if reason := unavailable_reason(backend):
-        logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
-    else:
-        with open_predictor(bundle.manifest, backend, engine, threads=0) as predictor:
-            result = prove_engine(bundle, backend, predictor)
-        text = _inspected(backend, engine)
+    batch = batch or bundle.manifest.batch
+    dla = None
+    if gpu is not None and gpu.dla:
+        options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu)
+        dla = dla_layers(backend, engine_graph(bundle, backend, gpu), options)
+    engine = fresh_engine(bundle, backend, batch, gpu, cache_dir=cache_dir, progress=progress)
+    result, text = _proven(bundle, backend, engine)
     folder = cache.put(backend, fingerprint(backend), replace(engine, proven=result is not None))
     if folder is None:
         raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
-    return BuiltEngine(folder=folder, self_test=result, layers=None if text is None else _kept_layers(text, folder))
+    layers = None if text is None else _kept_layers(text, folder)
+    return BuiltEngine(folder=folder, self_test=result, layers=layers, dla=dla)
+
+
+def _proven(bundle: Bundle, backend: str, engine: CachedEngine) -> tuple[SelfTestResult | None, str | None]:
+    """Return the self-test and what the vendor tells of the layers, None where the engine cannot run here."""
+    if reason := unavailable_reason(backend):
+        logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
+        return None, None
+    with open_predictor(bundle.manifest, backend, engine, threads=0) as predictor:
+        result = prove_engine(bundle, backend, predictor)
+    return result, _inspected(backend, engine)
 
 
 def _inspected(backend: str, engine: CachedEngine) -> str | None:

@@ -27,6 +27,7 @@ from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import fingerprint, open_runner, unavailable_reason
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
+from ran_deploy.workflows.dla import half_pixel_graph
 from ran_deploy.workflows.golden import prove, read_golden
 from ran_deploy.workflows.timed_build import build_graph
 
@@ -36,6 +37,7 @@ __all__ = [
     "LoadedEngine",
     "choose_backend",
     "engine_cache",
+    "engine_graph",
     "expand_backends",
     "find_engine",
     "fresh_engine",
@@ -188,11 +190,17 @@ def fresh_engine(
     progress: Progress | None = None,
 ) -> CachedEngine:
     """Build an engine that is neither proven nor kept. Raises: BuildError, BackendUnavailableError."""
-    graph = bundle.read(bundle.manifest.dialects[require_dialect(bundle, backend)].graph)
     gpu = gpu or GpuOptions()
+    graph = engine_graph(bundle, backend, gpu)
     options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu)
     data = build_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
     return CachedEngine(data=data, batch=batch, required=gpu.required(fingerprint(backend)), proven=False)
+
+
+def engine_graph(bundle: Bundle, backend: str, gpu: GpuOptions) -> bytes:
+    """Return what the builder reads: the dialect's graph, or that with half-pixel sample points."""
+    graph = bundle.read(bundle.manifest.dialects[require_dialect(bundle, backend)].graph)
+    return half_pixel_graph(graph) if gpu.half_pixel else graph
 
 
 def _bundled_engine(bundle: Bundle, backend: str, here: Mapping[str, str]) -> CachedEngine | None:

@@ -24,9 +24,12 @@ FP16_SCALES_OPSET = (
 RTX_CAPABILITIES = ((7, 5), (8, 6), (8, 9), (12, 0), (12, 1))
 RTX_PLATFORMS = ("Linux x86_64", "Windows AMD64")  # the same page and those of 1.0 and 1.4
 RTX_ON_REQUEST = (7, 5)  # the same page: portable engines leave Turing out
-# https://docs.nvidia.com/deeplearning/tensorrt/11.3.0/api/migration/tensorrt-10x-to-11x-jetson.html
+# Up to the first: https://docs.nvidia.com/deeplearning/tensorrt/11.3.0/inference-library/dla-runtime-configuration.html
+# From the second: https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/inference-library/dla-strongly-typed-networks.html
 LAST_DLA: Version = (10, 7)
-# The same page, and the release notes of 11.0.0, which are for x86-64 and SBSA alone.
+DLA_AGAIN: Version = (11, 4, 1)
+# https://docs.nvidia.com/deeplearning/tensorrt/11.3.0/api/migration/tensorrt-10x-to-11x-jetson.html
+# and the release notes of 11.0.0, which are for x86-64 and SBSA alone.
 NOT_FOR_JETPACK: tuple[Version, ...] = ((11, 0), (11, 3))
 STRONGLY_TYPED: Version = (
     11,
@@ -260,15 +263,16 @@ def graph_remarks(precision: Precision, target: Target, facts: GraphFacts | None
 
 
 def dla_remarks(target: Target, facts: GraphFacts | None) -> tuple[str, ...]:
-    """Return what a target with DLA cores would run on them; ran-build itself uses the GPU.
+    """Return what a target with DLA cores would run on them; ran-build uses the GPU unless it is told --dla.
 
     Bilinear Resize runs on DLA with half-pixel coordinates alone, as TensorRT's own log says in
     https://forums.developer.nvidia.com/t/unable-to-run-resize-layer-on-dla-on-xavier/219158
     """
     if not target.dla or target.backend != "tensorrt":
         return ()
-    if target.version[:2] > LAST_DLA:
-        return (f"DLA: TensorRT {version_text(LAST_DLA)} was the last with DLA on Jetson",)
+    if LAST_DLA < target.version[:2] <= DLA_AGAIN[:2] and target.version < DLA_AGAIN:
+        again = version_text(DLA_AGAIN)
+        return (f"DLA: TensorRT {version_text(LAST_DLA)} was the last with DLA on Jetson before {again}, on AGX Orin",)
     if facts is None:
         return ("DLA: whether Resize could run on it was not checked",)
     if not facts.align_corners:

@@ -60,6 +60,13 @@ def test_build_refuses_compatible_engines_of_tensorrt_rtx(call, demo, tmp_path):
         call("ran-build", demo.bundle, *arguments, *option).assert_refused("choose --backend tensorrt")
 
 
+def test_build_for_dla_refuses_int8_and_what_it_cannot_do(call, demo, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    arguments = ["--backend", "tensorrt-rtx", "--cache-dir", tmp_path / "cache"]
+    call("ran-build", demo.bundle, *arguments, "--dla", "--batch", "4:4:4").assert_refused("this bundle is int8")
+    call("ran-build", demo.bundle, *arguments, "--half-pixel").assert_refused("add --dla")
+
+
 def test_build_options_of_gpus_are_refused_for_other_engines(call, demo, tmp_path):
     for option in (("--workspace", 64), ("--hardware-compatible", "ampere-plus"), ("--optimum-profile",)):
         arguments = ["--backend", "onnxruntime", "--cache-dir", tmp_path / "cache", *option]

@@ -131,7 +131,12 @@ def test_a_parser_that_is_too_old_is_not_said_to_read_the_graph(demo):
         ("jetpack-6.2", INT8, "DLA: 2 Resize nodes are align-corners"),
         ("jetpack-6.2", GraphFacts(opset=19), "DLA: the graph has no align-corners Resize"),
         ("jetpack-6.2", None, "DLA: whether Resize could run on it was not checked"),
-        ("tensorrt-10.8:sm87", INT8, "DLA: TensorRT 10.7 was the last"),
+        ("tensorrt-10.7:sm87", INT8, "DLA: 2 Resize nodes are align-corners"),
+        ("tensorrt-10.8:sm87", INT8, "DLA: TensorRT 10.7 was the last with DLA on Jetson before 11.4.1"),
+        ("tensorrt-11.4:sm87", INT8, "DLA: TensorRT 10.7 was the last"),
+        ("tensorrt-11.4.0:sm87", INT8, "DLA: TensorRT 10.7 was the last"),
+        ("tensorrt-11.4.1:sm87", INT8, "DLA: 2 Resize nodes are align-corners"),
+        ("tensorrt-11.5:sm87", INT8, "DLA: 2 Resize nodes are align-corners"),
     ],
 )
 def test_dla_leaves_align_corners_to_the_gpu(demo, target, facts, words):
