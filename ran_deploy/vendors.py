@@ -31,7 +31,7 @@ INSTALL = {
     "tensorrt": "JetPack brings it; elsewhere: pip install tensorrt",
     "tensorrt_rtx": "pip install 'ran-deploy[tensorrt-rtx]'",
 }
-OLDEST_TENSORRT = 10
+OLDEST_TENSORRT = (10, 1)
 # Lines that say where in the vendor's source a check failed, which helps nobody outside that vendor.
 _SOURCE_LINE = re.compile(r"^(Exception from \S+|Check '.*' failed at \S+):?$")
 
@@ -79,11 +79,14 @@ def import_openvino() -> ModuleType:
 def import_tensorrt(package: str) -> ModuleType:
     """Return `tensorrt` or `tensorrt_rtx`. Raises: BackendUnavailableError, also for a TensorRT that is too old."""
     trt = _import(package)
-    # TensorRT 8 knows neither strongly typed networks nor opset 18 and 19, which our graphs are in.
-    if package == "tensorrt" and int(trt.__version__.partition(".")[0]) < OLDEST_TENSORRT:
+    # TensorRT 8 knows neither strongly typed networks nor opset 18 and 19, which our graphs are in; 10.0 lacks
+    # set_device_memory, by which the contexts of an engine share memory.
+    version = tuple(int(part) for part in re.findall(r"[0-9]+", trt.__version__)[:2])
+    if package == "tensorrt" and version < OLDEST_TENSORRT:
         raise BackendUnavailableError(
-            f"tensorrt {trt.__version__} cannot read the graphs of a bundle; expected {OLDEST_TENSORRT} or newer: "
-            "JetPack 6.1 and later bring it; elsewhere: pip install tensorrt."
+            f"tensorrt {trt.__version__} cannot build or run the engines of a bundle; expected "
+            f"{'.'.join(map(str, OLDEST_TENSORRT))} or newer: JetPack 6.1 and later bring it; elsewhere: pip install "
+            "tensorrt."
         )
     return trt
 

@@ -36,12 +36,14 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch):
         import_tensorrt("tensorrt_rtx")
 
 
-@pytest.mark.parametrize("version", ["8.5.2.2", "8.6.2", "9.3.0.1"])
+@pytest.mark.parametrize("version", ["8.5.2.2", "8.6.2", "9.3.0.1", "10.0.1"])
 def test_a_tensorrt_that_is_too_old_is_refused_in_one_line(monkeypatch, version):
     package = ModuleType("tensorrt")
     package.__version__ = version
     monkeypatch.setitem(sys.modules, "tensorrt", package)
-    with pytest.raises(BackendUnavailableError, match=rf"^tensorrt {version} cannot .*; expected 10 or newer: .*\.$"):
+    with pytest.raises(
+        BackendUnavailableError, match=rf"^tensorrt {version} cannot .*; expected 10\.1 or newer: .*\.$"
+    ):
         import_tensorrt("tensorrt")
 
 

@@ -15,7 +15,7 @@ from ran_deploy.vendors import OLDEST_TENSORRT
 __all__ = ["BackendVerdict", "GraphFacts", "Verdict", "judge", "verdict_status"]
 
 # Floors of the extras in setup.cfg: earlier releases cannot load the graphs or engines of a bundle.
-OLDEST: dict[str, Version] = {"tensorrt": (OLDEST_TENSORRT,), "openvino": (2025, 2), "onnxruntime": (1, 21)}
+OLDEST: dict[str, Version] = {"tensorrt": OLDEST_TENSORRT, "openvino": (2025, 2), "onnxruntime": (1, 21)}
 OLDEST_TRTEXEC: Version = (8, 5)  # the first with uint8 inputs, see ran_deploy/workflows/trtexec.py
 FP16_SCALES_OPSET = (
     19  # QuantizeLinear takes FP16 from here on: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
@@ -290,7 +290,7 @@ def build_command(target: Target, bundle: str) -> str:
 
 def trtexec_command(target: Target, bundle: str) -> str | None:
     """Return how a TensorRT too old for us gets an engine from its own trtexec; None where it cannot."""
-    if target.backend != "tensorrt" or not OLDEST_TRTEXEC <= target.version < (OLDEST_TENSORRT,):
+    if target.backend != "tensorrt" or not OLDEST_TRTEXEC <= target.version < OLDEST_TENSORRT[:1]:
         return None
     return f"ran-build {bundle} --backend tensorrt --trtexec DIR"
 

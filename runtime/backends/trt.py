@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
 
-from ran_deploy.errors import BackendUnavailableError
+from ran_deploy.errors import BackendUnavailableError, DeviceError
 from ran_deploy.kept_file import KeptFile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends.host import host_platform
@@ -17,6 +18,8 @@ from ran_deploy.runtime.backends.trt_slot import Slot
 from ran_deploy.vendors import import_tensorrt
 
 __all__ = ["TensorRtRtxRunner", "TensorRtRunner"]
+
+logger = logging.getLogger(__name__)
 
 SLOTS = 2  # while one batch computes, another one's copies and the host's work are done
 
@@ -77,12 +80,18 @@ class TensorRtRunner:
             return slot.infer(arrays, profile)
 
     def close(self) -> None:
-        """Release the device's memory after the calls under way, and the engine; a second call does nothing."""
-        with cuda.on_device(self._device):
-            self._slots.close()
-            engine, self._engine = self._engine, None
-            if engine is not None and self._kernels is not None and (compiled := engine.newly_compiled()):
-                self._kernels.update(lambda earlier: compiled)
+        """Release the device's memory after the calls under way, and the engine; a second call does nothing.
+
+        A GPU that fails meanwhile is a line in the log: what failed before matters more.
+        """
+        try:
+            with cuda.on_device(self._device):
+                self._slots.close()
+                engine, self._engine = self._engine, None
+                if engine is not None and self._kernels is not None and (compiled := engine.newly_compiled()):
+                    self._kernels.update(lambda earlier: compiled)
+        except DeviceError as exc:
+            logger.warning("closing the engine: %s", exc)
 
 
 class TensorRtRtxRunner(TensorRtRunner):

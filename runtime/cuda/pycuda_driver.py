@@ -8,7 +8,6 @@ process if a thread leaves one on its stack. It cannot capture graphs.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import threading
 from collections.abc import Iterator
@@ -35,12 +34,12 @@ class PyCuda:
 
     def device_count(self) -> int:
         with self._checked():
-            self._initialize()
+            self._cuda.init()
             return int(self._cuda.Device.count())
 
     def device(self, index: int) -> Device:
         with self._checked():
-            self._initialize()
+            self._cuda.init()
             device = self._cuda.Device(index)
             major, minor = device.compute_capability()
             driver = self._cuda.get_driver_version()
@@ -126,14 +125,10 @@ class PyCuda:
     def destroy_graph(self, graph: Any) -> None:
         raise NotImplementedError
 
-    @functools.cache  # noqa: B019  one object a process
-    def _initialize(self) -> None:
-        self._cuda.init()
-
     def _context(self, index: int) -> Any:
-        self._initialize()
         with self._lock:
             if index not in self._contexts:
+                self._cuda.init()
                 self._contexts[index] = self._cuda.Device(index).retain_primary_context()
             return self._contexts[index]
 

@@ -84,8 +84,9 @@ def test_a_compatible_engine_runs_on_another_gpu_with_a_later_version():
 @pytest.mark.parametrize(
     ("target", "facts", "words"),
     [
-        ("tensorrt-8.5:sm87", INT8, ("expected 10 or newer", "opset 19; the parser of tensorrt 8.5 reads up to 17")),
-        ("tensorrt-8.5:sm87", None, ("expected 10 or newer",)),
+        ("tensorrt-8.5:sm87", INT8, ("expected 10.1 or newer", "opset 19; the parser of tensorrt 8.5 reads up to 17")),
+        ("tensorrt-8.5:sm87", None, ("expected 10.1 or newer",)),
+        ("tensorrt-10.0:sm87", INT8, ("expected 10.1 or newer",)),
         ("tensorrt-10.3:sm87", INT8, ()),
         ("tensorrt-10.4:sm70", INT8, ()),
         ("tensorrt-10.5:sm70", INT8, ("needs compute capability 7.5; the GPU has 7.0",)),

@@ -11,6 +11,8 @@ from stand_in_tensorrt import engine_bytes, row_sums
 
 from ran_deploy.errors import BackendUnavailableError, DeviceError, EngineMismatchError, RanDeployError, ShapeError
 from ran_deploy.runtime.backends import open_runner, unavailable_reason
+from ran_deploy.runtime.pipeline import run_pipeline
+from ran_deploy.runtime.sources import ArraySource
 
 PROFILE = [(1, 3, 7)]
 
@@ -88,6 +90,19 @@ def test_one_buffer_that_cannot_be_freed_does_not_keep_the_others(open_engine, c
     gpu.blocks.clear()
 
 
+def test_a_gpu_that_fails_while_closing_does_not_hide_what_went_before(open_engine, caplog):
+    gpu, runner = open_engine()
+    with pytest.raises(KeyError, match="before"):  # noqa: PT012  as a with statement closes
+        try:
+            raise KeyError("before")
+        finally:
+            gpu.fail("cudaSetDevice", "IllegalAddress")
+            runner.close()
+    assert "closing the engine: cudaSetDevice failed: cudaErrorIllegalAddress" in caplog.text
+    runner.close()
+    assert gpu.live() == {}
+
+
 def test_what_opening_had_allocated_is_released_when_it_fails(stand_in):
     gpu = stand_in()
     gpu.fail("cudaMalloc", "MemoryAllocation", after=1)
@@ -161,6 +176,17 @@ def test_two_batches_compute_at_once_and_never_more(open_engine):
     overlapped(runner)
     assert gpu.running["most"] == 2
     assert gpu.live()["streams"] == 2
+
+
+def test_the_pipeline_keeps_two_batches_under_way_and_the_order(open_engine):
+    gpu, runner = open_engine(delay_s=0.03)
+    pictures = images(30)
+    sources = [ArraySource(f"{i}", picture) for i, picture in enumerate(pictures)]
+    results = run_pipeline(
+        sources, prepare=lambda image: image, infer=lambda batch: logits_of(runner, batch), batch=4, decode_threads=2
+    )
+    np.testing.assert_array_equal(np.stack([result.logits for result in results]), row_sums(pictures))
+    assert gpu.running["most"] == 2
 
 
 def test_one_thread_needs_the_memory_of_one_batch(open_engine):
