@@ -92,8 +92,9 @@ class DropMeter:
 
     def measure(self, artifact: ir.Model, dialect: str, hopeless: Callable[[PairedOutcome], bool]) -> PairedOutcome:
         """Return the drop of the dialect of an INT8 artifact; it ends after the block that makes it `hopeless`."""
-        key, total = sha256_of(model_bytes(artifact)), replace(self.outcome, images=0, lost=0, gained=0)
-        with _opened_when_used(artifact, dialect) as engine:
+        graph = model_bytes(lower(artifact, dialect, Precision.INT8))
+        key, total = sha256_of(graph), replace(self.outcome, images=0, lost=0, gained=0)
+        with _opened_when_used(graph, dialect) as engine:
             for block in blocks_of(len(self.images), self.task):
                 name = f"drop/{dialect}/{key}/{block.start}-{block.stop}"
                 found = self.journal.recall(name, partial(self._block, block, engine))
@@ -146,14 +147,14 @@ def blocks_of(images: int, task: Task) -> Sequence[range]:
 
 
 @contextmanager
-def _opened_when_used(artifact: ir.Model, dialect: str) -> Iterator[Infer]:
-    """Yield what gives the outputs of a dialect of `artifact`; it is lowered and opened when it is first used."""
+def _opened_when_used(graph: bytes, dialect: str) -> Iterator[Infer]:
+    """Yield what gives the outputs of a dialect's graph; it is opened when it is first used."""
     runner: Runner | None = None
 
     def infer(images: np.ndarray) -> np.ndarray:
         nonlocal runner
         if runner is None:
-            runner = _open(artifact, dialect)
+            runner = _open(graph, dialect)
         return runner.infer({INPUT: images})[OUTPUT]
 
     try:
@@ -163,9 +164,8 @@ def _opened_when_used(artifact: ir.Model, dialect: str) -> Iterator[Infer]:
             runner.close()
 
 
-def _open(artifact: ir.Model, dialect: str) -> Runner:
+def _open(graph: bytes, dialect: str) -> Runner:
     """Return the engine of a dialect on this CPU, or its graph emulated where there is none."""
-    graph = model_bytes(lower(artifact, dialect, Precision.INT8))
     backend = ENGINES.get(dialect)
     if backend is None or unavailable_reason(backend):
         return open_emulation(graph, dialect, Precision.INT8)

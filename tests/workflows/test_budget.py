@@ -26,7 +26,7 @@ from ran_deploy.journal import Journal
 from ran_deploy.manifest import Task
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.ort import open_reference
-from ran_deploy.workflows import budget_search
+from ran_deploy.workflows import budget_drop, budget_search
 from ran_deploy.workflows.budget_drop import DropMeter, blocks_of
 from ran_deploy.workflows.quantization import int8_graph
 from ran_deploy.workflows.validation_images import read_images
@@ -146,7 +146,7 @@ def test_other_images_start_afresh(hard, demo, found, cache):
 
 
 def test_too_few_images_are_refused_before_anything_is_measured(hard, demo, tmp_path):
-    with pytest.raises(BudgetError, match=r"^512 validation images cannot prove .* at most 0\.5 .* were 0\.97; about"):
+    with pytest.raises(BudgetError, match=r"^512 validation images cannot prove .* at most 0\.5 .* would be 0\.97; about"):
         hard.search(demo.bundle, demo.calibration, demo.test, tmp_path, max_drop_pp=0.5)
     assert not list(tmp_path.iterdir())
 
@@ -165,6 +165,21 @@ def test_where_enough_may_not_be_kept_it_says_how_close_it_came_and_what_cost_mo
     assert f"{hard.HARD_REGION} (0." in text
     assert "--precision fp16" in text
     assert caught.value.exit_status == 1
+
+
+def test_a_dialect_that_is_lowered_otherwise_is_measured_anew(demo, tmp_path, monkeypatch):
+    bundle = open_bundle(demo.bundle)
+    reference = model_from_bytes(bundle.read("reference.onnx"))
+    images = read_images(open_dataset(demo.test, Split.TEST), bundle.manifest.preprocessing, limit=32)
+    artifact = int8_graph(reference, dict.fromkeys(find_calibrated_tensors(reference), 4.0))
+    journal = Journal(tmp_path / "x.jsonl")
+    meter = DropMeter.of(reference, images, Task.CLASSIFICATION, journal, lambda done, total: None)
+    for _ in range(2):
+        meter.measure(artifact, "onnxruntime", lambda so_far: False)
+        assert len(journal) == 1
+    monkeypatch.setattr(budget_drop, "lower", lambda model, dialect, precision: lower(model, "tensorrt", precision))
+    meter.measure(artifact, "onnxruntime", lambda so_far: False)
+    assert len(journal) == 2
 
 
 @pytest.mark.parametrize("images", [1, 127, 128, 129, 512, 1000])
