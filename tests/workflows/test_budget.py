@@ -146,7 +146,9 @@ def test_other_images_start_afresh(hard, demo, found, cache):
 
 
 def test_too_few_images_are_refused_before_anything_is_measured(hard, demo, tmp_path):
-    with pytest.raises(BudgetError, match=r"^512 validation images cannot prove .* at most 0\.5 .* would be 0\.97; about"):
+    with pytest.raises(
+        BudgetError, match=r"^512 validation images cannot prove .* at most 0\.5 .* would be 0\.97; about"
+    ):
         hard.search(demo.bundle, demo.calibration, demo.test, tmp_path, max_drop_pp=0.5)
     assert not list(tmp_path.iterdir())
 
