@@ -76,5 +76,5 @@ class Slots(Generic[Slot]):
                 if not isinstance(exc, DeviceError) or self._made == 0:
                     raise
                 self._limit = self._made
-            logger.warning("no more than %d batches at once: %s", self._limit, exc)
+            logger.warning("no memory for a further batch at once, so batches wait for each other: %s", exc)
         return self._take()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class TensorRtEngine:
         self.inputs = tuple(self._spec(name) for name in names if is_input[name])
         self.outputs = tuple(self._spec(name) for name in names if not is_input[name])
         self.profiles = profiles_of(self._engine, self.inputs)
+        self._alone = threading.Lock()  # contexts may be used by threads at once, but not the engine they are made of
         self._graphs = graphs
         self.captures = graphs and package == "tensorrt"  # whether we capture graphs; TensorRT-RTX has its own way
         self._compiled = compiled
@@ -57,7 +59,8 @@ class TensorRtEngine:
 
         `repeated`: it will keep its shapes from call to call.
         """
-        context = self._engine.create_execution_context(self._context_options(repeated))
+        with self._alone:
+            context = self._engine.create_execution_context(self._context_options(repeated))
         if context is None:
             raise DeviceError(f"{self.package} cannot prepare this engine: {self.reason()}.")
         return context

@@ -2,6 +2,7 @@
 
 `engine_bytes` describes it; `row_sums` is what it computes. It holds a program to what NVIDIA documents of
 IExecutionContext, https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/python-api/infer/Core/ExecutionContext.html,
+of objects and threads, https://docs.nvidia.com/deeplearning/tensorrt/latest/architecture/how-trt-works.html#threading,
 and of CUDA graphs, https://docs.nvidia.com/deeplearning/tensorrt/latest/performance/best-practices.html#cuda-graphs:
 shapes outside the profile are refused; every tensor needs an address; two calls of one context may not overlap; after a
 change of shape it must have run once before it can be captured.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import json
+import threading
 import types
 from typing import Any
 
@@ -100,6 +102,7 @@ class Engine:
         self.num_optimization_profiles = len(self.profiles)
         self.device_memory_size_v2 = SCRATCH_BYTES_PER_ROW * max(each[2] for each in self.profiles)
         self.contexts: list[Context] = []
+        self.alone = threading.Lock()
 
     def get_tensor_name(self, index: int) -> str:
         return ("image", "logits")[index]
@@ -120,13 +123,19 @@ class Engine:
 
     def create_execution_context(self, options: Any = ExecutionContextAllocationStrategy.STATIC) -> Context | None:
         memory = options.memory if isinstance(options, RuntimeConfig) else options
+        if not self.alone.acquire(blocking=False):
+            self.gpu.fault("two threads made contexts of one engine at once")
+            self.alone.acquire()
         try:
             self.gpu.entered("create_execution_context")
+            self.gpu.pause()
             self.gpu.refuse_during_capture()  # it allocates
             context = Context(self, own_memory=memory is ExecutionContextAllocationStrategy.STATIC)
         except GpuError as exc:
             self.logger.log(ILogger.Severity.ERROR, f"cannot create a context: {exc}")
             return None
+        finally:
+            self.alone.release()
         cache = getattr(options, "cache", None)
         if cache is not None and b"kernels" not in cache.content:
             self.gpu.calls["compiled"] += 1

@@ -64,6 +64,13 @@ def test_threads_capture_and_launch_beside_each_other(opened):
     assert gpu.live()["streams"] == 2
 
 
+def test_threads_make_their_contexts_one_after_the_other(opened):
+    gpu, runner = opened(delay_s=0.03)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda seed: check(runner, 1 + seed // 4, seed), range(16)))
+    assert gpu.calls["create_execution_context"] >= 2 + REPEATED
+
+
 @pytest.mark.parametrize(
     ("step", "call"),
     [
