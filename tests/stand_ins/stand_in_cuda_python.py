@@ -13,7 +13,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from stand_in_gpu import GpuError, StandInGpu
+from stand_in_gpu import StandInGpu
+from stand_in_memory import GpuError
 
 NAMES = ("Success", "InvalidValue", "MemoryAllocation", "InvalidDevice", "InvalidResourceHandle", "IllegalAddress")
 NAMES += ("IllegalState", "StreamCaptureUnsupported", "StreamCaptureInvalidated", "LaunchFailure", "NotSupported")

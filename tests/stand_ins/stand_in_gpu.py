@@ -13,60 +13,19 @@ one place: any use of a stream or of memory from a thread whose current device i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
-import queue
 import random
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import numpy as np
+from stand_in_memory import Block, GpuError, Memory, bytes_at
+from stand_in_stream import Operation, Stream
 
 
-class GpuError(Exception):
-    """An error as CUDA returns it, by its name without the prefix: "MemoryAllocation"."""
-
-
-def bytes_at(address: int, size: int) -> np.ndarray:
-    """Return a view of this process's memory."""
-    return np.frombuffer((ctypes.c_ubyte * size).from_address(address), np.uint8)
-
-
-@dataclass(eq=False)
-class Block:
-    """Memory that a device can reach; `address` is what it calls it. Host memory has a real `host_address` too."""
-
-    address: int
-    data: np.ndarray
-    device: int
-    host_address: int | None = None
-    in_use: int = 0  # by what is queued
-
-
-@dataclass
-class Operation:
-    """Something queued: what it reads and writes, and what it does. `scratch` is memory it alone may use meanwhile."""
-
-    run: Callable[[], None]
-    reads: tuple[tuple[int, int], ...] = ()  # address, bytes
-    writes: tuple[tuple[int, int], ...] = ()
-    scratch: object | None = None
-
-
-@dataclass(eq=False)
-class Stream:
-    device: int
-    jobs: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
-    captured: list[Operation] | None = None  # while it captures
-    capturing_thread: int | None = None
-    invalid: bool = False  # the capture
-    error: str | None = None  # of what ran on it, for good
-
-
-class StandInGpu:
+class StandInGpu(Memory):
     """`count` devices of `memory_bytes` each. `delay_s` is the longest that anything takes."""
 
     def __init__(
@@ -78,20 +37,17 @@ class StandInGpu:
         delay_s: float = 0.002,
         seed: int = 0,
     ) -> None:
+        super().__init__()
         self.count, self.integrated, self.memory_bytes, self.delay_s = count, integrated, memory_bytes, delay_s
-        self.faults: list[str] = []
         self.calls: Counter[str] = Counter()
-        self.running: Counter[str] = Counter()  # the most operations that ran at once, by "any"
-        self.lock = threading.RLock()
+        self.running: Counter[str] = Counter()  # batches of engines at once: "now" and the "most" so far
         self.streams: dict[int, Stream] = {}
-        self.blocks: dict[int, Block] = {}
         self.graphs: dict[int, list[Operation]] = {}
         self.executables: dict[int, list[Operation]] = {}
         self.local = threading.local()
         self.used_devices: set[int] = set()  # those with a context: chosen, or used by default
         self._random = random.Random(seed)
         self._handles = itertools.count(0x10, 0x10)
-        self._addresses = itertools.count(0x7_0000_0000_0000, 0x1000_0000)  # no address of this process
         self._failures: dict[str, list[str]] = defaultdict(list)
         self._scratch: dict[object, tuple[Stream, int]] = {}
         self._busy = 0
@@ -100,9 +56,7 @@ class StandInGpu:
 
     def fail(self, call: str, error: str, *, after: int = 0) -> None:
         """Let a call fail: the next one, or that `after` so many good ones."""
-        self._failures[call] += [
-            "",
-        ] * after + [error]
+        self._failures[call] += [*[""] * after, error]
 
     def live(self) -> dict[str, int]:
         """Return how many of each kind of object exist."""
@@ -183,12 +137,12 @@ class StandInGpu:
         self.refuse_during_capture()
         if size > self.memory_bytes - self.allocated(self.device):
             raise GpuError("MemoryAllocation")
-        return self._new_block(size).address
+        return self.new_block(size, self.device).address
 
     def allocate_host(self, size: int) -> Block:
         """Return page-locked memory; the device reaches it at `address`, which is not that of the host."""
         self.refuse_during_capture()
-        block = self._new_block(size)
+        block = self.new_block(size, self.device)
         block.host_address = block.data.ctypes.data
         return block
 
@@ -203,10 +157,6 @@ class StandInGpu:
             if block.device != self.device:
                 self.fault(f"memory of device {block.device} was freed while device {self.device} is current")
             del self.blocks[address]
-
-    def host_block(self, host_address: int) -> Block | None:
-        with self.lock:
-            return next((b for b in self.blocks.values() if _holds(b.host_address, b, host_address)), None)
 
     def copy_to_device(self, target: int, source: int, size: int, stream: int) -> None:
         self._check_host_is_not_device(source)
@@ -242,11 +192,11 @@ class StandInGpu:
         if stream.captured is not None:
             stream.captured.append(operation)
             return
-        blocks = [self._block(address, size) for address, size in (*operation.reads, *operation.writes)]
+        blocks = [self.block(address, size) for address, size in (*operation.reads, *operation.writes)]
         if None in blocks:
             self.fault("something was queued with an address that is no memory of the device")
             return
-        host = [place for place in operation.reads if self._block(*place).host_address is not None]
+        host = [place for place in operation.reads if self.block(*place).host_address is not None]
         seen = [self.read(*place).copy() for place in host]
         with self.lock:
             self._busy += 1
@@ -274,23 +224,6 @@ class StandInGpu:
                     self._scratch[operation.scratch] = (stream, self._scratch[operation.scratch][1] - 1)
 
         stream.jobs.put(run)
-
-    def read(self, address: int, size: int) -> np.ndarray:
-        """Return a view of device memory."""
-        block = self._block(address, size)
-        if block is None:
-            self.fault("memory was read after it was freed")
-            return np.zeros(size, np.uint8)
-        start = address - block.address
-        return block.data[start : start + size]
-
-    def write(self, address: int, content: np.ndarray) -> None:
-        block = self._block(address, content.nbytes)
-        if block is None:
-            self.fault("memory was written after it was freed")
-            return
-        start = address - block.address
-        block.data[start : start + content.nbytes] = content.reshape(-1).view(np.uint8)
 
     def begin_capture(self, handle: int, mode: str) -> None:
         stream = self.stream(handle)
@@ -345,22 +278,8 @@ class StandInGpu:
                 self.pause()
                 job()
 
-    def _new_block(self, size: int) -> Block:
-        data = np.full(size, 0xAB, np.uint8)  # what was not written is seen
-        with self.lock:
-            block = Block(next(self._addresses), data, self.device)
-            self.blocks[block.address] = block
-        return block
-
-    def _block(self, address: int, size: int) -> Block | None:
-        with self.lock:
-            for block in self.blocks.values():
-                if block.address <= address and address + size <= block.address + block.data.nbytes:
-                    return block
-        return None
-
     def _check_host_is_not_device(self, address: int) -> None:
-        if self._block(address, 1) is not None:
+        if self.block(address, 1) is not None:
             raise GpuError("InvalidValue")
 
     def refuse_during_capture(self) -> None:
@@ -371,7 +290,3 @@ class StandInGpu:
                 if stream.captured is not None and (mine or stream.mode == "Global"):
                     stream.invalid = True
                     raise GpuError("StreamCaptureUnsupported")
-
-
-def _holds(start: int | None, block: Block, address: int) -> bool:
-    return start is not None and start <= address < start + block.data.nbytes

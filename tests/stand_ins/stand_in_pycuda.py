@@ -11,7 +11,8 @@ import types
 from typing import Any
 
 import numpy as np
-from stand_in_gpu import GpuError, StandInGpu
+from stand_in_gpu import StandInGpu
+from stand_in_memory import GpuError
 
 
 def stand_in_pycuda(gpu: StandInGpu) -> types.ModuleType:

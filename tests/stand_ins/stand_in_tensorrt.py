@@ -17,7 +17,9 @@ import types
 from typing import Any
 
 import numpy as np
-from stand_in_gpu import GpuError, Operation, StandInGpu
+from stand_in_gpu import StandInGpu
+from stand_in_memory import GpuError
+from stand_in_stream import Operation
 
 CLASSES = 10
 MAGIC = b"stand-in engine\n"

@@ -7,7 +7,9 @@ import threading
 import numpy as np
 import pytest
 from stand_in_cuda_python import stand_in_runtime
-from stand_in_gpu import GpuError, Operation, StandInGpu, bytes_at
+from stand_in_gpu import StandInGpu
+from stand_in_memory import GpuError, bytes_at
+from stand_in_stream import Operation
 from stand_in_tensorrt import ILogger, engine_bytes, row_sums, stand_in_tensorrt
 
 
