@@ -9,9 +9,10 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ran_deploy.errors import BackendUnavailableError
+from ran_deploy.errors import BackendUnavailableError, DeviceError
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.cuda import cuda_python, pycuda_driver
 from ran_deploy.runtime.cuda.binding import binding
@@ -102,3 +103,40 @@ def test_the_stand_in_for_pycuda_offers_nothing_that_pycuda_has_not(make_gpu):
     for kind in ("Context", "Device", "Stream", "DeviceAllocation", "PagelockedHostAllocation"):
         own = [name for name in vars(getattr(module, kind)) if not name.startswith("_")]
         assert [name for name in own if name not in PYCUDA["classes"][kind]] == []
+
+
+def test_the_binding_takes_the_arguments_we_give_it():
+    """Without a driver each call fails in CUDA, hence after the binding has taken number and kinds of its arguments."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    status, count = runtime.cudaGetDeviceCount()
+    if status == runtime.cudaError_t.cudaSuccess and count:
+        pytest.skip("with a GPU, made-up handles are dangerous")
+    api, array = cuda_python.CudaPython(), np.zeros(8, np.uint8)
+    stream, graph = runtime.cudaStream_t(), runtime.cudaGraphExec_t()
+    calls = [
+        api.device_count,
+        lambda: api.device(0),
+        api.current_index,
+        lambda: api._call("cudaSetDevice", 1),
+        api.free_and_total_bytes,
+        api.create_stream,
+        lambda: api.synchronize(stream),
+        lambda: api.destroy_stream(stream),
+        lambda: api.allocate(8),
+        lambda: api.free(0x1000),
+        lambda: api.allocate_host(8),
+        lambda: api._call("cudaHostGetDevicePointer", 0x1000, 0),
+        lambda: api.free_host(0x1000),
+        lambda: api.copy_to_device(0x1000, array, stream),
+        lambda: api.copy_to_host(array, 0x1000, stream),
+        lambda: api.begin_capture(stream),
+        lambda: api.end_capture(stream),
+        lambda: api._call("cudaGraphInstantiate", runtime.cudaGraph_t(), 0),
+        lambda: api._call("cudaGraphDestroy", runtime.cudaGraph_t()),
+        lambda: api.launch(graph, stream),
+        lambda: api.destroy_graph(graph),
+    ]
+    for call in calls:
+        with pytest.raises(DeviceError, match=r"^cuda\w+ failed: "):
+            call()
+    assert api.stream_handle(runtime.cudaStream_t(0x10)) == 0x10
