@@ -56,6 +56,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, nargs="*", default=[], metavar="PATH", help="files or folders")
     parser.add_argument("--data", type=Path, help="Fashion-MNIST, for accuracy")
     parser.add_argument("--images", type=int, default=10_000, metavar="N", help="of --data")
+    parser.add_argument("--variants", action="store_true", help="also build and time ran-build's options, one by one")
     parser.add_argument("--cache-dir", type=Path)
     parser.add_argument("--output", type=Path, default=Path("gpu_check.json"))
     options = parser.parse_args(arguments)
@@ -95,6 +96,7 @@ def options_for(bundle: Bundle, options: argparse.Namespace) -> Options:
         data=options.data if has_classes else None,
         images=options.images,
         cache_dir=options.cache_dir,
+        variants=options.variants,
     )
 
 

@@ -14,6 +14,7 @@ from gpu.checks import accuracy, builds, leak, overlaps
 from gpu.gains import graph_gains, slot_gain
 from gpu.peers import PEERS, TRTEXEC, Setting, trtexec_rows
 from gpu.results import EngineResult, Gain, Timed
+from gpu.variants import VARIANTS, variants
 
 from ran_deploy.bundle import Bundle
 from ran_deploy.cache import CachedEngine
@@ -46,6 +47,7 @@ class Options:
     data: Path | None = None
     images: int = 10_000
     cache_dir: Path | None = None
+    variants: bool = False
 
 
 def measure_engine(bundle: Bundle, backend: str, options: Options, report: Callable[[str], None]) -> EngineResult:
@@ -122,6 +124,11 @@ def with_checks(
         batch = predictor.batch
         timed = attempt(lambda: builds(bundle, result.backend, batch), problems, "timing cache")
         result = replace(result, builds=timed)
+    if options.variants and result.backend in VARIANTS:
+        report(f"{result.bundle} on {result.backend}: engines of other options")
+        images = sized(golden.inputs, predictor.batch.optimum)
+        rows = variants(bundle, predictor, images, options.seconds, VARIANTS[result.backend])
+        result = replace(result, variants=rows)
     return replace(result, overlaps=threads or (), leak=kept)
 
 

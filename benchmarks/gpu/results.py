@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ran_deploy.converters.builders.engine_layers import EngineLayers
 
@@ -77,6 +77,24 @@ class Builds:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The engine of one option of ran-build; `ratio` is its median over that of the engine without, taken in turn."""
+
+    option: str
+    batch: int
+    build_seconds: float | None = None
+    engine_bytes: int | None = None
+    self_test: str | None = None
+    p50_ms: float | None = None
+    ratio: float | None = None
+    problem: str | None = None
+
+    def having(self, **found: object) -> Variant:
+        """Return the row with what was found."""
+        return replace(self, **found)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineResult:
     """One bundle on one backend. What failed is in `problems`, by the name of the check."""
 
@@ -90,6 +108,7 @@ class EngineResult:
     engine_bytes: int | None = None
     layers: EngineLayers | None = None  # TensorRT alone tells
     load_seconds: float | None = None
+    variants: tuple[Variant, ...] = ()
     builds: Builds | None = None  # of TensorRT alone, which times kernels
     self_test: str | None = None
     accuracy: Accuracy | None = None
@@ -125,6 +144,8 @@ def markdown(report: Report) -> str:
     for engine in report.engines:
         if engine.timings:
             blocks.append(list(timing_table(engine)))
+        if engine.variants:
+            blocks.append(list(variant_table(engine)))
     problems = [f"- {bundle}: {cell(problem)}" for bundle, problem in report.problems.items()]
     problems += problem_lines(report.engines)
     if problems:
@@ -200,6 +221,20 @@ def timing_table(engine: EngineResult) -> Iterator[str]:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         times = f"{ms(row.p50_ms)}{noisy} | {ms(row.p90_ms)} | {ms(row.p99_ms)} | {row.images_per_second or 0:,.0f}"
         yield f"| {row.batch} | {cell(row.runner)} | {times} | {ratio} |"
+
+
+def variant_table(engine: EngineResult) -> Iterator[str]:
+    """Yield what each option of a build gives, beside the engine without it."""
+    yield f"### Options of ran-build: {label(engine)}, {engine.backend}"
+    yield ""
+    yield "| option | build s | MiB | golden self-test | batch | median ms | of ours |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in engine.variants:
+        seconds = "" if row.build_seconds is None else f"{row.build_seconds:.1f}"
+        size = "" if row.engine_bytes is None else f"{row.engine_bytes / 2**20:.1f}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        test = cell(row.self_test or f"no: {row.problem}")
+        yield f"| `{row.option}` | {seconds} | {size} | {test} | {row.batch} | {ms(row.p50_ms)} | {ratio} |"
 
 
 def ms(value: float | None) -> str:

@@ -17,6 +17,7 @@ from ran_deploy.bundle import open_bundle
 from ran_deploy.cache import CachedEngine
 from ran_deploy.errors import RanDeployError
 from ran_deploy.manifest import BatchProfile
+from ran_deploy.workflows.engines import load_engine
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMI = """name, driver_version, clocks.current.sm [MHz], power.draw [W]
@@ -271,3 +272,20 @@ def test_graphs_and_slots_are_each_compared_with_a_runner_that_has_none(gpu, sta
     assert device.running["most"] == 2
     assert (slots.of, slots.batch, slots.threads) == ("2 batches under way", 4, 4)
     assert slots.gain > 1.1  # the stand-in waits most of a batch's time, which another one can use
+
+
+def test_options_of_a_build_are_proven_and_timed_beside_the_engine_without(gpu, demo):
+    bundle = open_bundle(demo.bundle)
+    options = importlib.import_module("ran_deploy.converters.builders").GpuOptions
+    asked = {
+        "--optimum-profile": options(optimum_profile=True),
+        "--version-compatible": options(version_compatible=True),
+    }
+    with load_engine(bundle, "onnxruntime", cache_dir=demo.cache).predictor as predictor:
+        images = np.zeros((3, *bundle.manifest.preprocessing.crop, 3), np.uint8)
+        good, bad = gpu("variants").variants(bundle, predictor, images, 0.01, asked)
+    assert "golden self-test passed" in good.self_test
+    assert good.engine_bytes > 10_000
+    assert 0.1 < good.ratio < 10
+    assert (good.problem, bad.ratio) == (None, None)
+    assert "tensorrt" in bad.problem  # an engine of ONNX Runtime has no version of TensorRT
