@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -144,3 +145,18 @@ def test_outputs_of_another_shape_are_refused(run, network):
 def test_golden_inputs_without_their_logits_are_refused(network, inputs):
     with pytest.raises(ShapeError, match="13 golden inputs for 12 recorded"):
         self_test(network, inputs, network(inputs)[:12], spread=0.0, max_batch=1)
+
+
+def test_an_engine_that_goes_wrong_when_a_size_comes_again_is_found_by_running_it_again(inputs, network):
+    calls: Counter[int] = Counter()
+
+    def infer(images: np.ndarray) -> np.ndarray:
+        calls[len(images)] += 1
+        return network(images) * (5 if len(images) == 8 and calls[8] == 3 else 1)
+
+    assert self_test(infer, inputs, network(inputs), spread=0.004, max_batch=8).passed
+    assert calls == {1: 13, 5: 3, 8: 2}
+    calls.clear()
+    result = self_test(infer, inputs, network(inputs), spread=0.004, max_batch=8, least_calls=3)
+    assert [batch.passed for batch in result.batches] == [True, True, False]
+    assert calls == {1: 13, 5: 3, 8: 3}
