@@ -103,10 +103,9 @@ def build(
 
 
 def built_lines(built: BuiltEngine) -> list[str]:
-    """Return the outcome of the self-test and, where it is known, what the engine consists of."""
-    if built.self_test is None:
-        return ["self-test pending: the engine cannot run on this machine; it is proven when it is first loaded"]
-    lines = [built.self_test.summary]
+    """Return the outcome of the self-test and, where they are known, what the engine consists of and what DLA takes."""
+    pending = "self-test pending: the engine cannot run on this machine; it is proven when it is first loaded"
+    lines = [pending if built.self_test is None else built.self_test.summary]
     if built.layers is not None:
         lines += engine_lines(built.layers)
     if built.dla is not None:

@@ -10,6 +10,7 @@ from ran_deploy.cache import CachedEngine, EngineCache
 from ran_deploy.errors import BundleError, EngineMismatchError
 from ran_deploy.manifest import BatchProfile, EngineRecord, SelfTestStatus
 from ran_deploy.runtime.backends import fingerprint
+from ran_deploy.workflows import engines
 from ran_deploy.workflows.build import build_engine
 from ran_deploy.workflows.engines import expand_backends, load_engine, runnable_backends
 
@@ -27,16 +28,16 @@ def loaded(bundle, cache):
     return engine
 
 
-def with_engine(bundle, path, data: bytes, built_on: dict[str, str]):
-    """Write a copy of `bundle` that carries `data` as the engine of BACKEND."""
+def with_engine(bundle, path, data: bytes, built_on: dict[str, str], backend: str = BACKEND):
+    """Write a copy of `bundle` that carries `data` as the engine of a backend."""
     record = EngineRecord(
-        backend=BACKEND,
-        file="engines/onnxruntime.plan",
+        backend=backend,
+        file=f"engines/{backend}.plan",
         fingerprint=built_on,
         batch=BatchProfile(),
         self_test=SelfTestStatus.PENDING,
     )
-    files = {name: bundle.read(name) for name in bundle.manifest.files} | {"engines/onnxruntime.plan": data}
+    files = {name: bundle.read(name) for name in bundle.manifest.files} | {f"engines/{backend}.plan": data}
     write_bundle(path, replace(bundle.manifest, engines=(record,)), files)
     return open_bundle(path)
 
@@ -89,6 +90,33 @@ def test_the_engine_in_the_bundle_is_used_where_it_fits_and_not_where_it_does_no
     assert loaded(fitting, tmp_path / "cache").origin == "bundle"
     foreign = with_engine(bundle, tmp_path / "foreign.ran", data, {**here, "platform": "Linux riscv64"})
     assert loaded(foreign, tmp_path / "cache").origin == "built"
+
+
+@pytest.mark.parametrize(("version", "code"), [("10.3.0", False), (">=10.3.0,<11", True)])
+def test_an_engine_brings_code_only_if_its_record_says_so(bundle, monkeypatch, version, code):
+    opened = []
+
+    def open_runner(backend, data, **settings):
+        opened.append((data, settings["host_code"]))
+        raise EngineMismatchError("no GPU is needed to see this")
+
+    monkeypatch.setattr(engines, "open_runner", open_runner)
+    engine = CachedEngine(data=b"plan", batch=BatchProfile(), required={"tensorrt": version}, proven=True)
+    with pytest.raises(EngineMismatchError):
+        engines.open_predictor(bundle.manifest, "tensorrt", engine, threads=0)
+    assert opened == [(b"plan", code)]
+
+
+def test_a_compatible_engine_in_the_bundle_fits_where_its_ranges_say(bundle, tmp_path, monkeypatch):
+    required = {"tensorrt": ">=10.3.0,<11", "platform": "Linux x86_64", "compute capability": ">=8.0"}
+    wide = with_engine(bundle, tmp_path / "wide.ran", b"plan", required, backend="tensorrt")
+    here = {"tensorrt": "10.16.1", "platform": "Linux x86_64", "GPU": "H200", "compute capability": "9.0"}
+    monkeypatch.setattr(engines, "fingerprint", lambda backend: here)
+    found = engines.find_engine(wide, "tensorrt", tmp_path / "cache")
+    assert found is not None
+    assert (found.data, found.required, found.proven) == (b"plan", required, False)
+    monkeypatch.setattr(engines, "fingerprint", lambda backend: {**here, "tensorrt": "11.0.0"})
+    assert engines.find_engine(wide, "tensorrt", tmp_path / "cache") is None
 
 
 def test_auto_and_all_mean_what_can_run_here(bundle, tmp_path):
