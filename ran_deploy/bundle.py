@@ -22,7 +22,15 @@ from ran_deploy.file_kind import BUNDLE, PICKLE, SAFETENSORS, TORCH_SAVE, file_k
 from ran_deploy.manifest import FileRecord, Manifest, manifest_from_json, manifest_to_json
 from ran_deploy.signature import read_verifier
 
-__all__ = ["Bundle", "bundle_around", "check_output", "open_bundle", "sha256_of", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "bundle_around",
+    "check_output",
+    "open_bundle",
+    "refuse_inside_bundle",
+    "sha256_of",
+    "write_bundle",
+]
 
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
@@ -166,6 +174,14 @@ def bundle_around(path: Path) -> Path | None:
     return None
 
 
+def refuse_inside_bundle(path: Path) -> None:
+    """Raises: OutputError if `path` is or would be inside a bundle."""
+    if (bundle := bundle_around(path)) is not None:
+        raise OutputError(
+            f"Cannot write {path}: it is inside the bundle {bundle}, which never changes. Choose a place outside of it."
+        )
+
+
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError now if a bundle could not be written to `path` later; clears what a killed export left."""
     if not path.name:
@@ -173,8 +189,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     parent = path.resolve().parent
     if not parent.is_dir():
         raise OutputError(f"Cannot write {path}: folder {parent} does not exist. Create it first.")
-    if (around := bundle_around(path)) is not None:
-        raise OutputError(f"Cannot write {path}: it is inside the bundle {around}, which never changes.")
+    refuse_inside_bundle(path)
     probe = _partial(path)
     try:
         _clear_leftovers(path)

@@ -274,6 +274,12 @@ class Manifest:
     attention: tuple[AttentionRecord, ...] = field(default=())  # in the order of the graphs' outputs, behind the logits
     budget: BudgetRecord | None = None
 
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != self.output_size:
+            raise ConfigError(
+                f"There are {counted(len(self.labels), 'label')} for {self.task.counted(self.output_size)}."
+            )
+
 
 def manifest_to_json(manifest: Manifest) -> bytes:
     """Return the manifest as indented JSON."""

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from ran_deploy.bundle import bundle_around
+from ran_deploy.bundle import refuse_inside_bundle
 from ran_deploy.errors import OutputError
 
 __all__ = ["check_place", "write_whole", "write_whole_folder"]
@@ -16,10 +16,7 @@ __all__ = ["check_place", "write_whole", "write_whole_folder"]
 
 def check_place(path: Path) -> None:
     """Check before the work starts that a file can be written to `path` later. Raises: OutputError."""
-    if (bundle := bundle_around(path)) is not None:
-        raise OutputError(
-            f"Cannot write {path}: it is inside the bundle {bundle}, which never changes. Write beside it."
-        )
+    refuse_inside_bundle(path)
     probe = _partial(path)
     try:
         if path.is_dir():

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from ran_deploy.bundle import refuse_inside_bundle
 from ran_deploy.errors import OutputError
 from ran_deploy.images import import_cv2, is_image_path
 from ran_deploy.overlays import attention_panels, displayed
@@ -29,6 +30,7 @@ class AttentionPictures:
         self.folder = folder
         self.recipe = recipe
         self._cv2 = import_cv2()
+        refuse_inside_bundle(folder / "picture.png")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ran_deploy.bundle import refuse_inside_bundle
 from ran_deploy.errors import ConfigError
 from ran_deploy.runtime.answers import Answers
 from ran_deploy.runtime.array_sink import NpySink
@@ -19,4 +20,5 @@ def open_sink(path: Path, answers: Answers) -> Sink:
     suffix = path.suffix.lower()
     if suffix not in SINKS:
         raise ConfigError(f"{path}: results are written as {', '.join(SINKS)}; found {suffix or 'no suffix'}.")
+    refuse_inside_bundle(path)
     return SINKS[suffix](path, answers)

@@ -66,6 +66,7 @@ def test_batch_sizes_are_in_order_and_positive(sizes):
             r"\(Batch sizes are 9:0:0; expected .* <= MAX\)\. Export",
         ),
         ("preprocessing", {"crop": [0, 33]}, r"\(Pre-processing sizes must be positive; found .*\)\. Export"),
+        ("labels", ["cat", "dog"], r"\(There are 2 labels for 10 classes\)\. Export"),
         ("task", "clairvoyance", r"Invalid enum value 'clairvoyance' .*\)\. Export"),
     ],
 )

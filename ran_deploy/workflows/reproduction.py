@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ran_deploy.bundle import bundle_around
+from ran_deploy.bundle import refuse_inside_bundle
 from ran_deploy.converters.graph import model_bytes
 from ran_deploy.errors import OutputError
 from ran_deploy.precision import Precision
@@ -36,10 +36,7 @@ class Reproduction:
 
 def check_folder(folder: Path) -> None:
     """Create the folder that files are to be written to. Raises: OutputError if that is impossible."""
-    if (bundle := bundle_around(folder / "file")) is not None:
-        raise OutputError(
-            f"Cannot write {folder}: {bundle} is a bundle and never changes. Give another --diagnose-output."
-        )
+    refuse_inside_bundle(folder / "model.onnx")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:

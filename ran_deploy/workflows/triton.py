@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ran_deploy.bundle import Bundle
+from ran_deploy.bundle import Bundle, refuse_inside_bundle
 from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile, Manifest
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
@@ -73,6 +73,7 @@ def write_triton_model(
     model of that name that is configured in another way; OutputError.
     """
     served = _served(backend)
+    refuse_inside_bundle(repository / "model")
     data, built = _model_file(bundle, backend, cache_dir)
     config = model_config(bundle.manifest, backend, built or batch or bundle.manifest.batch)
     folder = repository / model_name(bundle.manifest.name)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ran_deploy.bundle import Bundle
+from ran_deploy.bundle import Bundle, refuse_inside_bundle
 from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.graph import check, model_bytes, model_from_bytes
 from ran_deploy.converters.norms import find_norm_arithmetic
@@ -66,6 +66,7 @@ def write_trtexec_recipe(
     Raises: BundleError if the bundle was exported without TensorRT, ConversionError for a graph that opset 17 cannot
     say, OutputError.
     """
+    refuse_inside_bundle(folder)
     if folder.exists():
         raise OutputError(f"{folder} already exists and is not replaced; choose another --trtexec.")
     recipe = _recipe(bundle)

@@ -206,6 +206,17 @@ def test_a_class_name_cannot_steer_the_terminal(call, demo, tmp_path):
     assert "\x1b" not in outcome.out + outcome.err
 
 
+@pytest.mark.parametrize(
+    ("option", "inside"), [("--output", "results.jsonl"), ("--attention", "."), ("--attention", "new")]
+)
+def test_nothing_is_written_into_a_bundle(call, attentive, demo, tmp_path, option, inside):
+    bundle = shutil.copytree(attentive.bundle, tmp_path / "copy.ran")
+    before = sorted(bundle.rglob("*"))
+    outcome = call("ran-infer", bundle, demo.images, option, bundle / inside)
+    outcome.assert_refused("is inside the bundle")
+    assert sorted(bundle.rglob("*")) == before
+
+
 def test_json_and_an_output_file_are_one_too_many(call, demo, tmp_path):
     infer(call, demo, demo.images, "--json", "--output", tmp_path / "x.jsonl").assert_refused("choose one")
     assert not (tmp_path / "x.jsonl").exists()
