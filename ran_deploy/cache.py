@@ -16,12 +16,13 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from ran_deploy.bundle import sha256_of
+from ran_deploy.bundle import refuse_inside_bundle, sha256_of
 from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.requirements import is_range, misfits
+from ran_deploy.whole_file import replace_file
 
-__all__ = ["CachedEngine", "EngineCache", "default_cache_dir"]
+__all__ = ["CachedEngine", "EngineCache", "default_cache_dir", "device_key"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,14 @@ class _Entry:
 
 
 class EngineCache:
-    """Engines of one bundle under `root`/<bundle digest>/<backend>-<key of what the engine requires>/."""
+    """Engines of one bundle under `root`/<bundle digest>/<backend>-<key of what the engine requires>/.
+
+    Raises: OutputError for a `root` inside a bundle.
+    """
 
     def __init__(self, root: Path, bundle_digest: str) -> None:
         self._folder = root / bundle_digest
+        refuse_inside_bundle(self._folder)
 
     def get(self, backend: str, here: Mapping[str, str]) -> CachedEngine | None:
         """Return an engine that the device `here` meets; None if there is none or it was damaged.
@@ -78,7 +83,7 @@ class EngineCache:
             if entry is not None and not misfits(entry.fingerprint, here):
                 engine = _read_engine(folder, entry)
                 if engine is not None:
-                    proven = _key(here) in entry.proven_on
+                    proven = device_key(here) in entry.proven_on
                     return CachedEngine(data=engine, batch=entry.batch, required=entry.fingerprint, proven=proven)
         return None
 
@@ -117,11 +122,11 @@ class EngineCache:
                     sha256=digest,
                     fingerprint=dict(engine.required),
                     batch=engine.batch,
-                    proven_on=tuple(sorted(proven_on | ({_key(here)} if engine.proven else set()))),
+                    proven_on=tuple(sorted(proven_on | ({device_key(here)} if engine.proven else set()))),
                 )
                 # The entry vouches for the engine, so it is replaced last; a kill in between is a miss.
-                _replace(folder / ENGINE_FILE, engine.data)
-                _replace(folder / ENTRY_FILE, msgspec.json.encode(entry))
+                replace_file(folder / ENGINE_FILE, engine.data)
+                replace_file(folder / ENTRY_FILE, msgspec.json.encode(entry))
             if own != folder:
                 (own / ENTRY_FILE).unlink(missing_ok=True)
         except OSError as exc:
@@ -130,10 +135,11 @@ class EngineCache:
         return folder
 
     def _entry_folder(self, backend: str, fingerprint: Mapping[str, str]) -> Path:
-        return self._folder / f"{backend}-{_key(fingerprint)}"
+        return self._folder / f"{backend}-{device_key(fingerprint)}"
 
 
-def _key(fingerprint: Mapping[str, str]) -> str:
+def device_key(fingerprint: Mapping[str, str]) -> str:
+    """Return the name in the cache of what a fingerprint, or the requirements of an engine, say."""
     return sha256_of(msgspec.json.encode(sorted(fingerprint.items())))[:KEY_LENGTH]
 
 
@@ -160,9 +166,3 @@ def _read_engine(folder: Path, entry: _Entry) -> bytes | None:
         return engine
     logger.warning("ignoring the damaged cache entry %s (its sha256 differs)", folder)
     return None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ran_deploy.whole_file import replace_file
+
 __all__ = ["KeptFile"]
 
 logger = logging.getLogger(__name__)
@@ -47,8 +49,6 @@ class KeptFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock")):
                 data = merged(self.read())
-                partial = self.path.with_suffix(".partial")
-                partial.write_bytes(hashlib.sha256(data).digest() + data)
-                partial.replace(self.path)
+                replace_file(self.path, hashlib.sha256(data).digest() + data)
         except OSError as exc:
             logger.warning("the %s are not kept: cannot write %s (%s)", self.what, self.path, exc.strerror or exc)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ran_deploy.bundle import refuse_inside_bundle
 from ran_deploy.errors import OutputError
 
-__all__ = ["check_place", "write_whole", "write_whole_folder"]
+__all__ = ["check_place", "replace_file", "write_whole", "write_whole_folder"]
 
 
 def check_place(path: Path) -> None:
@@ -28,15 +28,23 @@ def check_place(path: Path) -> None:
         raise OutputError(f"Cannot write {path} ({exc.strerror}). Choose another place.") from exc
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a sibling of `path` and rename it: `path` is whole, or what it was before. Raises: OutputError."""
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a sibling of `path` and rename it: `path` is whole, or what it was before. Raises: OSError."""
     partial = _partial(path)
     try:
         partial.write_bytes(data)
         partial.replace(path)
-    except OSError as exc:
+    except OSError:
         with contextlib.suppress(OSError):  # there is none where it could not be opened
             partial.unlink()
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file that the user named, as `replace_file` does. Raises: OutputError."""
+    try:
+        replace_file(path, data)
+    except OSError as exc:
         raise OutputError(f"Cannot write {path} ({exc.strerror}). Choose another place.") from exc
 
 

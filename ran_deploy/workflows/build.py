@@ -75,7 +75,7 @@ def build_engine(
     folder = cache.put(backend, fingerprint(backend), replace(engine, proven=result is not None))
     if folder is None:
         raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
-    layers = None if text is None else _kept_layers(text, folder)
+    layers = _kept_layers(text, folder)
     return BuiltEngine(folder=folder, self_test=result, layers=layers, dla=dla)
 
 
@@ -100,9 +100,13 @@ def _inspected(backend: str, engine: CachedEngine) -> str | None:
         return None
 
 
-def _kept_layers(text: str, folder: Path) -> EngineLayers | None:
+def _kept_layers(text: str | None, folder: Path) -> EngineLayers | None:
+    """Return the summary of what the vendor tells, which is kept beside the engine in place of an earlier one's."""
     try:
-        (folder / LAYERS_FILE).write_text(text)
+        (folder / LAYERS_FILE).unlink(missing_ok=True)
+        if text is None:
+            return None
+        (folder / LAYERS_FILE).write_text(text, encoding="utf-8")
         return layers_from_inspector(text)
     except (OSError, RanDeployError) as exc:
         logger.warning("the layers of the engine are not summed up (%s)", exc)

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from ran_deploy.backends import BACKENDS, dialect_of
-from ran_deploy.bundle import Bundle, sha256_of
+from ran_deploy.bundle import Bundle
 from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
 from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
+from ran_deploy.device_files import kernel_file
 from ran_deploy.errors import (
     BackendUnavailableError,
     BundleError,
@@ -34,6 +33,7 @@ from ran_deploy.workflows.timed_build import build_graph
 __all__ = [
     "ALL",
     "AUTO",
+    "BUILT_ON_REQUEST",
     "LoadedEngine",
     "choose_backend",
     "engine_cache",
@@ -42,6 +42,9 @@ __all__ = [
     "find_engine",
     "fresh_engine",
     "load_engine",
+    "open_predictor",
+    "prove_engine",
+    "require_dialect",
     "runnable_backends",
 ]
 
@@ -162,8 +165,7 @@ def _kernel_file(bundle: Bundle, backend: str, cache_dir: Path | None) -> KeptFi
         return None
     device = cuda.current_device()
     parts = {**fingerprint(backend), "GPU": device.name, "driver": device.driver}
-    key = sha256_of(msgspec.json.encode(sorted(parts.items())))[:16]
-    return KeptFile((cache_dir or default_cache_dir()) / bundle.digest / f"{backend}-kernels-{key}", "compiled kernels")
+    return kernel_file(cache_dir or default_cache_dir(), bundle.digest, backend, parts)
 
 
 def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTestResult:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ran_deploy.backends import BACKENDS
-from ran_deploy.bundle import Bundle, check_output, open_bundle, write_bundle
+from ran_deploy.bundle import Bundle, check_output, open_bundle, refuse_inside_bundle, write_bundle
 from ran_deploy.cache import default_cache_dir
 from ran_deploy.calibration import table_to_json
 from ran_deploy.converters.attention import add_attention_outputs
@@ -58,11 +58,12 @@ def export_bundle(
     """
     signer = read_signer(config.sign) if config.sign is not None else None
     check_output(config.output, overwrite=config.overwrite)
+    cache_dir = config.cache_dir or default_cache_dir()
+    refuse_inside_bundle(cache_dir / "cache")
     source = read_source(config, report)
     manifest, files, golden = _graphs(config, source, report, progress)
     backends = config.backends or tuple(BACKENDS)
     report(f"building engines: {', '.join(backends)}")
-    cache_dir = config.cache_dir or default_cache_dir()
     engines = export_engines(
         backends,
         manifest,

@@ -7,8 +7,8 @@ from pathlib import Path
 from ran_deploy.cache import default_cache_dir
 from ran_deploy.converters.builders import BuildOptions, Progress, open_builder
 from ran_deploy.converters.builders.trt import TensorRtBuilder
+from ran_deploy.device_files import timing_file
 from ran_deploy.runtime.backends import fingerprint
-from ran_deploy.timing_file import TimingFile
 
 __all__ = ["build_graph"]
 
@@ -28,7 +28,7 @@ def build_graph(
     builder = open_builder(backend)
     if not isinstance(builder, TensorRtBuilder) or builder.timings is None:
         return builder.build(graph, options, progress)
-    file = TimingFile(cache_dir or default_cache_dir(), fingerprint(backend))
+    file = timing_file(cache_dir or default_cache_dir(), fingerprint(backend))
     builder.timings = earlier = file.read()
     engine = builder.build(graph, options, progress)
 

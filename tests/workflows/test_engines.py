@@ -7,10 +7,10 @@ from stand_in_tensorrt import engine_bytes
 
 from ran_deploy.bundle import open_bundle, write_bundle
 from ran_deploy.cache import CachedEngine, EngineCache
-from ran_deploy.errors import BundleError, EngineMismatchError
+from ran_deploy.errors import BundleError, EngineMismatchError, OutputError
 from ran_deploy.manifest import BatchProfile, EngineRecord, SelfTestStatus
 from ran_deploy.runtime.backends import fingerprint
-from ran_deploy.workflows import engines
+from ran_deploy.workflows import build, engines
 from ran_deploy.workflows.build import build_engine
 from ran_deploy.workflows.engines import expand_backends, load_engine, runnable_backends
 
@@ -81,6 +81,22 @@ def test_a_cache_that_cannot_be_written_only_warns(bundle, tmp_path, caplog):
     assert loaded(bundle, tmp_path / "file" / "cache").origin == "built"
     assert "cannot write" in caplog.text
     assert "damaged" not in caplog.text
+
+
+def test_a_cache_inside_a_bundle_is_refused(bundle):
+    with pytest.raises(OutputError, match=r"inside the bundle .*, which never changes"):
+        load_engine(bundle, BACKEND, cache_dir=bundle.path / "cache")
+    assert not (bundle.path / "cache").exists()
+
+
+def test_the_layers_of_an_earlier_engine_do_not_stay_beside_a_new_one(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "_inspected", lambda backend, engine: '{"Layers": ["conv \u00e9"]}')
+    built = build_engine(bundle, BACKEND, cache_dir=tmp_path)
+    assert built.layers.layers[0].name == "conv \u00e9"
+    assert (built.folder / build.LAYERS_FILE).read_bytes() == '{"Layers": ["conv \u00e9"]}'.encode()
+    monkeypatch.setattr(build, "_inspected", lambda backend, engine: None)
+    assert build_engine(bundle, BACKEND, cache_dir=tmp_path).layers is None
+    assert not (built.folder / build.LAYERS_FILE).exists()
 
 
 def test_the_engine_in_the_bundle_is_used_where_it_fits_and_not_where_it_does_not(bundle, tmp_path):

@@ -6,9 +6,9 @@ import pytest
 
 from ran_deploy.converters.builders import BuildOptions
 from ran_deploy.converters.builders.trt import TensorRtBuilder
+from ran_deploy.device_files import timing_file
 from ran_deploy.errors import BuildError
 from ran_deploy.precision import Precision
-from ran_deploy.timing_file import TimingFile
 from ran_deploy.workflows import timed_build
 
 OPTIONS = BuildOptions(precision=Precision.FP16)
@@ -56,7 +56,7 @@ def test_what_was_measured_is_not_measured_again(build):
 
 
 def test_what_another_process_measures_meanwhile_is_kept(build, tmp_path):
-    file = TimingFile(tmp_path, HERE)
+    file = timing_file(tmp_path, HERE)
     build(b"conv", StandIn(during=lambda: file.update(lambda now: b"pool\n")))
     assert file.read() == b"conv\npool\n"
 
@@ -65,7 +65,7 @@ def test_a_build_that_fails_leaves_the_timings_alone(build, tmp_path):
     build(b"conv", StandIn())
     with pytest.raises(BuildError):
         build(b"refused", StandIn())
-    assert TimingFile(tmp_path, HERE).read() == b"conv\n"
+    assert timing_file(tmp_path, HERE).read() == b"conv\n"
 
 
 def test_builders_that_time_nothing_leave_no_file(build, tmp_path):
