@@ -100,36 +100,59 @@ def with_checks(
     if test is not None and not test.passed:
         problems["self-test"] = test.summary
     result = replace(result, self_test=test.summary if test is not None and test.passed else None)
-    data = options.data
-    if data is not None:
-        report(f"{result.bundle} on {result.backend}: accuracy on {data}")
-        result = replace(
-            result, accuracy=attempt(lambda: accuracy(predictor, data, options.images), problems, "accuracy")
-        )
+    if options.data is not None:
+        report(f"{result.bundle} on {result.backend}: accuracy on {options.data}")
+        look = functools.partial(accuracy, predictor, options.data, options.images)
+        result = replace(result, accuracy=attempt(look, problems, "accuracy"))
     result = replace(result, timings=timings(bundle, predictor, golden.inputs, options, report))
     middle = sized(golden.inputs, sorted(options.batches)[len(options.batches) // 2])
     report(f"{result.bundle} on {result.backend}: threads, memory")
     threads = attempt(lambda: overlaps(predictor.infer_batch, middle, options.seconds), problems, "threads")
     kept = attempt(lambda: leak(predictor.infer_batch, golden.inputs[:1], options.leak_batches), problems, "memory")
+    result = replace(result, overlaps=threads or (), leak=kept)
     engine = attempt(lambda: find_engine(bundle, result.backend, options.cache_dir), problems, "size")
     if engine is not None:
-        data = engine.data
-        result = replace(result, engine_bytes=len(data))
+        result = replace(result, engine_bytes=len(engine.data))
         if result.backend in BUILT_ON_REQUEST:
-            result = replace(result, layers=attempt(lambda: inspected(result.backend, data), problems, "layers"))
-            report(f"{result.bundle} on {result.backend}: graphs, two batches at once")
-            result = replace(result, gains=gains(result.backend, engine, middle, options.seconds, problems))
+            result = with_gpu_checks(result, engine, middle, options, problems, report)
+    return with_builds(result, bundle, predictor, golden.inputs, options, problems, report)
+
+
+def with_gpu_checks(
+    result: EngineResult,
+    engine: CachedEngine,
+    images: np.ndarray,
+    options: Options,
+    problems: dict[str, str],
+    report: Callable[[str], None],
+) -> EngineResult:
+    """Return the result with what an engine of TensorRT consists of, and what graphs and slots gain."""
+    layers = attempt(lambda: inspected(result.backend, engine), problems, "layers")
+    report(f"{result.bundle} on {result.backend}: graphs, two batches at once")
+    found = gains(result.backend, engine, images, options.seconds, problems)
+    return replace(result, layers=layers, gains=found)
+
+
+def with_builds(
+    result: EngineResult,
+    bundle: Bundle,
+    predictor: Predictor,
+    inputs: np.ndarray,
+    options: Options,
+    problems: dict[str, str],
+    report: Callable[[str], None],
+) -> EngineResult:
+    """Return the result with what further builds of the engine tell: on timings and, where asked for, on options."""
     if result.backend == "tensorrt":
         report(f"{result.bundle} on {result.backend}: two builds, for the timing cache")
-        batch = predictor.batch
-        timed = attempt(lambda: builds(bundle, result.backend, batch), problems, "timing cache")
-        result = replace(result, builds=timed)
+        again = functools.partial(builds, bundle, result.backend, predictor.batch)
+        result = replace(result, builds=attempt(again, problems, "timing cache"))
     if options.variants and result.backend in VARIANTS:
         report(f"{result.bundle} on {result.backend}: engines of other options")
-        images = sized(golden.inputs, predictor.batch.optimum)
+        images = sized(inputs, predictor.batch.optimum)
         rows = variants(bundle, predictor, images, options.seconds, VARIANTS[result.backend])
         result = replace(result, variants=rows)
-    return replace(result, overlaps=threads or (), leak=kept)
+    return result
 
 
 def gains(
@@ -142,9 +165,10 @@ def gains(
     return (*(graphs or ()), *([slots] if slots else []))
 
 
-def inspected(backend: str, engine: bytes) -> EngineLayers:
+def inspected(backend: str, engine: CachedEngine) -> EngineLayers:
     """Return what TensorRT's inspector tells of the layers of an engine."""
-    return layers_from_inspector(inspect_engine(backend.replace("-", "_"), engine))
+    text = inspect_engine(backend.replace("-", "_"), engine.data, host_code=engine.host_code)
+    return layers_from_inspector(text)
 
 
 def attempt(work: Callable[[], Found], problems: dict[str, str], name: str) -> Found | None:
