@@ -12,13 +12,13 @@ from gpu.results import Gain
 
 from ran_deploy.cache import CachedEngine
 from ran_deploy.runtime.backends.trt import SLOTS, TensorRtRtxRunner, TensorRtRunner
+from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
 from ran_deploy.workflows.engine_speed import measure_in_turn
 
 RUNNERS = {"tensorrt": TensorRtRunner, "tensorrt-rtx": TensorRtRtxRunner}
 ROUNDS = 3
-UNTIL_CAPTURED = 3  # calls of one size
 
 
 def graph_gains(backend: str, engine: CachedEngine, batches: list[np.ndarray], seconds: float) -> tuple[Gain, ...]:
@@ -31,7 +31,7 @@ def graph_gains(backend: str, engine: CachedEngine, batches: list[np.ndarray], s
             calls: dict[tuple[str, int, str], Callable[[], object]] = {}
             for name, runner in (("plain", plain), ("captured", captured)):
                 calls[name, len(images), ""] = calling(runner, images)
-            for call in [*calls.values()] * UNTIL_CAPTURED:
+            for call in [*calls.values()] * GRAPH_CALLS:
                 call()
             timings = measure_in_turn(calls, seconds)
             slow, fast = (timings[name, len(images), ""].latency_ms.p50 for name in ("plain", "captured"))

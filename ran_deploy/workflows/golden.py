@@ -14,6 +14,7 @@ import numpy as np
 from ran_deploy.backends import dialect_of
 from ran_deploy.bundle import Bundle
 from ran_deploy.errors import BundleError, SelfTestError
+from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.attention import rows_from_masks
 from ran_deploy.verification.golden import SelfTestResult, self_test
@@ -23,7 +24,6 @@ __all__ = ["GOLDEN_FILE", "GOLDEN_INPUTS", "Golden", "golden_result", "prove", "
 
 GOLDEN_FILE = "golden.npz"
 GOLDEN_INPUTS = 32
-GRAPH_CALLS = 3  # of one size on a GPU: queued, queued in a context of its own, launched as a graph
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,9 +87,9 @@ class TensorRtRunner:
         try:
             with cuda.on_device(self._device):
                 self._slots.close()
-                engine, self._engine = self._engine, None
-                if engine is not None and self._kernels is not None and (compiled := engine.newly_compiled()):
+                if self._kernels is not None and self._engine and (compiled := self._engine.newly_compiled()):
                     self._kernels.update(lambda earlier: compiled)
+                self._engine = None  # the last reference: it goes while its device is current
         except DeviceError as exc:
             logger.warning("closing the engine: %s", exc)
 

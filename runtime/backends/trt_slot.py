@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +15,12 @@ from ran_deploy.runtime.backends.trt_call import Call, Tensor, shape_of
 from ran_deploy.runtime.backends.trt_engine import TensorRtEngine
 from ran_deploy.runtime.backends.trt_profiles import Profile, Shapes
 
-__all__ = ["Slot"]
+__all__ = ["GRAPH_CALLS", "Slot"]
+
+logger = logging.getLogger(__name__)
 
 REPEATED = 4  # batch sizes that get a context, and a graph, of their own; a stream of images has one and a remainder
+GRAPH_CALLS = 3  # of one size until a graph is launched: queued, queued in a context of its own, captured
 Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -35,6 +39,7 @@ class Slot:
         self._contexts: dict[int, Any] = {}
         self._seen: set[Key] = set()
         self._repeated: dict[Key, Call] = {}
+        self._most_repeated = REPEATED
         try:
             self._allocate(integrated)
         except BaseException:
@@ -71,10 +76,15 @@ class Slot:
         key = tuple(shapes.items())
         if key in self._repeated:
             return self._repeated[key]
-        if key in self._seen and len(self._repeated) < REPEATED:
-            context = self._new_context(profile, shapes, repeated=True)
-            self._repeated[key] = Call(self._engine, context, self._stream, self._tensors)
-            return self._repeated[key]
+        if key in self._seen and len(self._repeated) < self._most_repeated:
+            try:
+                context = self._new_context(profile, shapes, repeated=True)
+            except DeviceError as exc:
+                self._most_repeated = len(self._repeated)
+                logger.warning("no further batch size gets a context of its own, which may cost speed: %s", exc)
+            else:
+                self._repeated[key] = Call(self._engine, context, self._stream, self._tensors)
+                return self._repeated[key]
         self._seen.add(key)
         return Call(self._engine, self._context(profile, shapes), self._stream, self._tensors)
 

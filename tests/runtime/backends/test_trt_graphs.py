@@ -100,6 +100,19 @@ def test_an_engine_that_cannot_be_captured_runs_without(opened, caplog):
     assert "StreamCaptureUnsupported" in caplog.text
 
 
+def test_where_there_is_no_context_for_a_size_of_its_own_batches_are_queued_and_it_is_said_once(opened, caplog):
+    gpu, runner = opened()
+    for seed in range(3):
+        check(runner, 3, seed)
+    gpu.fail("create_execution_context", "MemoryAllocation")
+    for seed in range(3):
+        check(runner, 5, seed)
+        check(runner, 3, seed)
+    assert caplog.text.count("no further batch size gets a context of its own, which may cost speed: tensorrt") == 1
+    assert gpu.live()["executables"] == 1
+    assert gpu.calls["cudaGraphLaunch"] == 1 + 3
+
+
 def test_pycuda_runs_without(opened, caplog):
     _, runner = opened(api="pycuda")
     for seed in range(4):
