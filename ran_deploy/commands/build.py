@@ -85,21 +85,26 @@ def build(
         if triton is not None:
             model = write_triton_model(opened, backend, triton, batch=profile, cache_dir=cache_dir)
     if as_json:
-        outcome: dict[str, Any] = {
-            "backend": backend,
-            "cache": str(built.folder),
-            "self_test": built.self_test,
-            "layers": built.layers,
-        }
-        if built.dla is not None:
-            outcome["dla"] = built.dla
-        write_json(outcome if model is None else {**outcome, "triton": str(model)})
+        write_json(outcome(backend, built, model))
         return
     click.echo(f"built the {backend} engine of {bundle} in {built.folder}")
     for line in built_lines(built):
         click.echo(f"  {printable(line)}")
     if model is not None:
         click.echo(f"added to the Triton model repository: {model}")
+
+
+def outcome(backend: str, built: BuiltEngine, model: Path | None) -> dict[str, Any]:
+    """Return what --json prints; `model` is where the engine is in a Triton model repository."""
+    found: dict[str, Any] = {
+        "backend": backend,
+        "cache": str(built.folder),
+        "self_test": built.self_test,
+        "layers": built.layers,
+    }
+    if built.dla is not None:
+        found["dla"] = built.dla
+    return found if model is None else {**found, "triton": str(model)}
 
 
 def built_lines(built: BuiltEngine) -> list[str]:

@@ -22,7 +22,7 @@ _COMPATIBILITY = (
     click.option(
         "--version-compatible",
         is_flag=True,
-        help="TensorRT: an engine for later releases of this major version too; it brings its own runtime as code.",
+        help="TensorRT: an engine for later releases of this major version too, which may be slower; it brings its own runtime.",
     ),
 )
 _OTHERS = (
@@ -30,12 +30,14 @@ _OTHERS = (
         "--dla", is_flag=True, help="TensorRT on Jetson, FP16: what DLA core 0 can compute runs there. Experimental."
     ),
     click.option(
-        "--half-pixel", is_flag=True, help="With --dla: enlarge masks as DLA can, which changes the outputs a little."
+        "--half-pixel",
+        is_flag=True,
+        help="With --dla: enlarge masks as DLA can, which changes the outputs: measure the accuracy.",
     ),
     click.option(
         "--optimum-profile",
         is_flag=True,
-        help="TensorRT: kernels for the optimal batch of --batch alone too; the engine is larger.",
+        help="TensorRT: also kernels for just the OPT of --batch; a larger engine, a longer build.",
     ),
     click.option(
         "--workspace", type=click.IntRange(min=1), metavar="MIB", help="TensorRT: scratch memory.  [default: 1024]"

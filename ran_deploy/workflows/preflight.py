@@ -17,9 +17,8 @@ __all__ = ["BackendVerdict", "GraphFacts", "Verdict", "judge", "verdict_status"]
 # Floors of the extras in setup.cfg: earlier releases cannot load the graphs or engines of a bundle.
 OLDEST: dict[str, Version] = {"tensorrt": OLDEST_TENSORRT, "openvino": (2025, 2), "onnxruntime": (1, 21)}
 OLDEST_TRTEXEC: Version = (8, 5)  # the first with uint8 inputs, see ran_deploy/workflows/trtexec.py
-FP16_SCALES_OPSET = (
-    19  # QuantizeLinear takes FP16 from here on: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
-)
+# QuantizeLinear takes FP16 from here on: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
+FP16_SCALES_OPSET = 19
 # https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix-1/1.5.html
 RTX_CAPABILITIES = ((7, 5), (8, 6), (8, 9), (12, 0), (12, 1))
 RTX_PLATFORMS = ("Linux x86_64", "Windows AMD64")  # the same page and those of 1.0 and 1.4
@@ -31,9 +30,8 @@ DLA_AGAIN: Version = (11, 4, 1)
 # https://docs.nvidia.com/deeplearning/tensorrt/11.3.0/api/migration/tensorrt-10x-to-11x-jetson.html
 # and the release notes of 11.0.0, which are for x86-64 and SBSA alone.
 NOT_FOR_JETPACK: tuple[Version, ...] = ((11, 0), (11, 3))
-STRONGLY_TYPED: Version = (
-    11,
-)  # alone; https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/support-policies.html
+# Alone: https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/support-policies.html
+STRONGLY_TYPED: Version = (11,)
 
 
 class Verdict(str, Enum):
