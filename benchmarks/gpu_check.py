@@ -5,7 +5,8 @@
 
 For each bundle and backend: golden self-test, accuracy (bundles of 10 classes, with --data), latency percentiles and
 throughput at each batch size beside PyTorch, torch.compile, ONNX Runtime on CUDA and trtexec where they are, what
-several threads gain, and what memory stays in use. Device, driver, clocks and power mode are read before and after.
+several threads, CUDA graphs and kept timings gain, and what memory stays in use; with --variants also what options of
+ran-build cost or gain. Device, driver, clocks and power mode are read before and after.
 What is missing or fails is a line with its reason; the rest goes on. Engines that are neither in the bundle nor in the
 cache are built here. Exit status: 0 if every engine that could be opened is right; 1 if one is not; 2 if none opened.
 """
