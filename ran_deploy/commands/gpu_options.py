@@ -22,7 +22,7 @@ _COMPATIBILITY = (
     click.option(
         "--version-compatible",
         is_flag=True,
-        help="TensorRT: an engine for later releases of this major version too, which may be slower; it brings its own runtime.",
+        help="TensorRT: for later releases of this major version too; may be slower, and brings its own runtime.",
     ),
 )
 _OTHERS = (
