@@ -50,16 +50,32 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", type=Path, nargs="+", metavar="NAME.ran")
     parser.add_argument("--backend", action="append", choices=list(BACKENDS), help="default: both of TensorRT")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128], metavar="N")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 128], metavar="N", help="sizes to time")
     parser.add_argument("--seconds", type=float, default=5.0, help="of timed work at each batch size")
-    parser.add_argument("--leak-batches", type=int, default=10_000, metavar="N")
-    parser.add_argument("--peers", nargs="*", choices=list(SHORT_NAMES), default=list(SHORT_NAMES), metavar="PEER")
-    parser.add_argument("--checkpoints", type=Path, nargs="*", default=[], metavar="PATH", help="files or folders")
-    parser.add_argument("--data", type=Path, help="Fashion-MNIST, for accuracy")
-    parser.add_argument("--images", type=int, default=10_000, metavar="N", help="of --data")
+    parser.add_argument("--leak-batches", type=int, default=10_000, metavar="N", help="runs of the memory check")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=list(SHORT_NAMES),
+        default=list(SHORT_NAMES),
+        metavar="PEER",
+        help=f"what to time beside it, of {', '.join(SHORT_NAMES)}; none without a name",
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="PATH",
+        help="files or folders with the networks of the bundles, for PyTorch; beside the bundles' own folders",
+    )
+    parser.add_argument("--data", type=Path, help="Fashion-MNIST (IDX files), for accuracy")
+    parser.add_argument("--images", type=int, default=10_000, metavar="N", help="how many of --data")
     parser.add_argument("--variants", action="store_true", help="also build and time ran-build's options, one by one")
-    parser.add_argument("--cache-dir", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("gpu_check.json"))
+    parser.add_argument("--cache-dir", type=Path, help="where engines are kept; as ran-build's")
+    parser.add_argument(
+        "--output", type=Path, default=Path("gpu_check.json"), help="NAME.json; the table goes to NAME.md"
+    )
     options = parser.parse_args(arguments)
     if min(options.batches) < 1 or options.seconds <= 0 or options.leak_batches < 1:
         raise ConfigError("--batches, --seconds and --leak-batches must be positive.")

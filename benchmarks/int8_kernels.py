@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from pathlib import Path
 
+import click
 import onnx
 
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.converters.builders import BuildOptions, open_builder
+from ran_deploy.errors import RanDeployError
 from ran_deploy.vendors import import_openvino
 
 ORT_CONVOLUTIONS = {"QLinearConv": "int8", "QGemm": "int8", "Conv": "float", "FusedConv": "float", "Gemm": "float"}
@@ -48,8 +51,19 @@ def onnxruntime_kernels(bundle: Bundle) -> Counter[str]:
     return kernels
 
 
-if __name__ == "__main__":
-    opened = open_bundle(sys.argv[1])
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+def main(bundle: Path) -> None:
+    """Print how many kernels of BUNDLE run in each precision, for each CPU engine."""
+    opened = open_bundle(bundle)
     for backend, kernels in (("openvino", openvino_kernels(opened)), ("onnxruntime", onnxruntime_kernels(opened))):
         for kind, count in kernels.most_common():
-            print(f"{backend:<12} {count:>4}  {kind}")
+            click.echo(f"{backend:<12} {count:>4}  {kind}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RanDeployError as exc:
+        print(f"int8_kernels: {exc}", file=sys.stderr)
+        sys.exit(exc.exit_status)

@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 data=examples/fashion_mnist
 rm -rf demo && mkdir demo
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+if [ -t 1 ]; then bold='\033[1m' plain='\033[0m'; else bold='' plain=''; fi
+say() { printf "\n$bold%s$plain\n" "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
 
 say '1. Export a trained checkpoint to INT8: one graph, lowered for each engine, engines built where this machine can'
