@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["print_diagnosis", "refuse_unused", "run_diagnosis"]
 
-USED = frozenset({"bundle", "backend", "diagnose", "diagnose_output", "cache_dir", "require_signature", "as_json"})
-USED |= {"verbose"}
+USED = frozenset({"bundle", "backend", "diagnose", "diagnose_output", "device", "cache_dir", "require_signature"})
+USED |= {"as_json", "verbose"}
 MOST_LOSSES = 8  # the rest is in --json
 
 FINDINGS = {  # by Finding.value
@@ -54,6 +54,7 @@ def run_diagnosis(
     cache_dir: Path | None,
     require_signature: Path | None,
     *,
+    device: str | None,
     as_json: bool,
 ) -> int:
     """Diagnose and print; return the exit status."""
@@ -65,7 +66,12 @@ def run_diagnosis(
         ) from exc
     counter = Counter()
     config = DiagnoseConfig(
-        bundle=bundle, backends=backends, output=output, cache_dir=cache_dir, require_signature=require_signature
+        bundle=bundle,
+        backends=backends,
+        output=output,
+        device=device,
+        cache_dir=cache_dir,
+        require_signature=require_signature,
     )
     diagnoses = diagnose_bundle(config, counter.line, counter.count)
     counter.clear()

@@ -121,7 +121,9 @@ def validate(
         raise ConfigError("--diagnose-output is where --diagnose writes; add --diagnose.")
     if diagnose:
         refuse_unused(click.get_current_context())
-        return run_diagnosis(bundle, backend, diagnose_output, cache_dir, require_signature, as_json=as_json)
+        return run_diagnosis(
+            bundle, backend, diagnose_output, cache_dir, require_signature, device=device, as_json=as_json
+        )
     from ran_deploy.workflows.validate import ValidateConfig
 
     config = ValidateConfig(

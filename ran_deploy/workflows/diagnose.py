@@ -35,6 +35,7 @@ from ran_deploy.workflows.engines import (
 )
 from ran_deploy.workflows.evaluators import REFERENCE_FILE
 from ran_deploy.workflows.golden import Golden, golden_result, read_golden
+from ran_deploy.workflows.gpu_choice import on_gpu
 from ran_deploy.workflows.reproduction import Reproduction, check_folder, write_reproduction
 
 __all__ = ["DiagnoseConfig", "Diagnosis", "EngineOutcome", "Finding", "diagnose_bundle"]
@@ -68,6 +69,7 @@ class DiagnoseConfig:
     bundle: Path
     backends: tuple[str, ...] = (AUTO,)
     output: Path | None = None
+    device: str | None = None  # the GPU, as in 'cuda:1'
     cache_dir: Path | None = None
     require_signature: Path | None = None
 
@@ -118,14 +120,16 @@ def diagnose_bundle(
 ) -> tuple[Diagnosis, ...]:
     """Look for the fault of each backend's engine, on the golden inputs; engines that fail their self-test are run too.
 
-    `report` gets a line for each stage. Raises: BundleError, OutputError for an `output` that cannot be written, and
-    BackendUnavailableError where nothing here evaluates a graph as written. A fault is no error: see the findings.
+    `report` gets a line for each stage. Raises: BundleError, OutputError for an `output` that cannot be written,
+    ConfigError for a `device` that is no GPU or of no use, and BackendUnavailableError without that GPU or where
+    nothing here evaluates a graph as written. A fault is no error: see the findings.
     """
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     bundle.verify()
     if config.output is not None:
         check_folder(config.output)
-    return tuple(_diagnosed(bundle, backend, config, report, progress) for backend in _backends(bundle, config))
+    with on_gpu(config.device, bundle, config.backends, config.cache_dir):
+        return tuple(_diagnosed(bundle, backend, config, report, progress) for backend in _backends(bundle, config))
 
 
 def _backends(bundle: Bundle, config: DiagnoseConfig) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.workflows.bench import BenchConfig, bench_bundle
+from ran_deploy.workflows.diagnose import DiagnoseConfig, diagnose_bundle
 from ran_deploy.workflows.engines import load_engine
 from ran_deploy.workflows.gpu_choice import gpu_index, on_gpu
 from ran_deploy.workflows.load import load
@@ -102,12 +104,28 @@ def test_bench_measures_on_the_gpu_asked_for(bundle, stand_in, tmp_path):
         bench_bundle(replace(config, backends=("onnxruntime",)))
 
 
+def test_diagnose_runs_the_stored_engine_on_the_gpu_asked_for(bundle, stand_in, tmp_path):
+    gpu = stand_in(delay_s=0.0)
+
+    def keep_for_the_second() -> None:
+        with cuda.on_device(1):
+            keep_engine(bundle, tmp_path)
+
+    with ThreadPoolExecutor() as other_thread:  # this one stays on the first GPU
+        other_thread.submit(keep_for_the_second).result()
+    config = DiagnoseConfig(bundle=bundle.path, backends=("tensorrt",), device="cuda:1", cache_dir=tmp_path)
+    (found,) = diagnose_bundle(config)
+    assert found.stored.self_test is not None
+    assert gpu.used_devices == {1}
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ["ran-infer", "{bundle}", "{images}"],
         ["ran-bench", "{bundle}"],
         ["ran-validate", "{bundle}"],
+        ["ran-validate", "{bundle}", "--diagnose"],
         ["ran-build", "{bundle}"],
     ],
 )
