@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from ran_deploy.bundle import refuse_inside_bundle, sha256_of
+from ran_deploy.bundle import sha256_of
+from ran_deploy.bundle_writing import refuse_inside_bundle
 from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.requirements import is_range, misfits

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from ran_deploy.bundle import refuse_inside_bundle
+from ran_deploy.bundle_writing import refuse_inside_bundle
 from ran_deploy.errors import OutputError
 
 __all__ = ["check_place", "replace_file", "write_whole", "write_whole_folder"]

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from ran_deploy.bundle import refuse_inside_bundle
+from ran_deploy.bundle_writing import refuse_inside_bundle
 from ran_deploy.errors import OutputError
 from ran_deploy.images import import_cv2, is_image_path
 from ran_deploy.overlays import attention_panels, displayed

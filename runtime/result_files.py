@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ran_deploy.bundle import refuse_inside_bundle
+from ran_deploy.bundle_writing import refuse_inside_bundle
 from ran_deploy.errors import ConfigError
 from ran_deploy.runtime.answers import Answers
 from ran_deploy.runtime.array_sink import NpySink

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ran_deploy.bundle import bundle_around, check_output, open_bundle, write_bundle
+from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import bundle_around, check_output, write_bundle
 from ran_deploy.errors import BundleError, ConfigError, OutputError
 from ran_deploy.manifest import (
     SCHEMA_VERSION,
@@ -320,7 +321,7 @@ WRITER = """
 import sys
 sys.path.insert(0, {tests!r})
 import test_bundle, pathlib
-from ran_deploy.bundle import write_bundle
+from ran_deploy.bundle_writing import write_bundle
 files = {{f"part{{i}}": bytes(2**20) for i in range(60)}}
 print("writing", flush=True)
 write_bundle(pathlib.Path({path!r}), test_bundle.manifest(), files)

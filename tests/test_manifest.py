@@ -7,15 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from ran_deploy.budget_record import BudgetLook, BudgetRecord, RegionRecord
 from ran_deploy.errors import BundleError, ConfigError
 from ran_deploy.manifest import (
     BatchProfile,
-    BudgetLook,
-    BudgetRecord,
     CheckpointRecord,
     GoldenRecord,
     Manifest,
-    RegionRecord,
     Task,
     manifest_from_json,
     manifest_to_json,

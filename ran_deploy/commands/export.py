@@ -28,7 +28,7 @@ from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import ChannelOrder, Interpolation
 
 if TYPE_CHECKING:
-    from ran_deploy.manifest import BudgetRecord
+    from ran_deploy.budget_record import BudgetRecord
     from ran_deploy.workflows.export import ExportResult
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ran_deploy.manifest import BudgetLook, RangeChange, RegionRecord
+from ran_deploy.budget_record import BudgetLook, RegionRecord
+from ran_deploy.manifest import RangeChange
 
 __all__ = ["BudgetSummary", "CalibrationSummary", "EngineSize", "EngineSpeed"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ran_deploy.manifest import BudgetRecord, CalibrationRecord
+from ran_deploy.budget_record import BudgetRecord
+from ran_deploy.manifest import CalibrationRecord
 from ran_deploy.report.details_schema import BudgetSummary, CalibrationSummary
 
 __all__ = ["budget_summary", "calibration_summary"]

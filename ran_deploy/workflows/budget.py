@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import onnx_ir as ir
 
+from ran_deploy.budget_record import BudgetRecord, RegionRecord
 from ran_deploy.bundle import sha256_of
 from ran_deploy.calibration import RANGE_RULES, CalibrationMethod
 from ran_deploy.calibration.search import confidences
@@ -22,7 +23,7 @@ from ran_deploy.counts import counted
 from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.errors import BudgetError
 from ran_deploy.journal import Journal
-from ran_deploy.manifest import BudgetRecord, CalibrationRecord, Manifest, RegionRecord, Task
+from ran_deploy.manifest import CalibrationRecord, Manifest, Task
 from ran_deploy.runtime.backends import fingerprint, unavailable_reason
 from ran_deploy.verification.statistics import PairedOutcome, decimals, images_needed, rounded_up
 from ran_deploy.workflows.budget_drop import ENGINES, DropMeter

@@ -8,12 +8,12 @@ from functools import cached_property
 
 import onnx_ir as ir
 
+from ran_deploy.budget_record import BudgetLook
 from ran_deploy.calibration.search import fewest_kept
 from ran_deploy.calibration.sensitivity import Sensitivity, kept_shares, most_harmful_first
 from ran_deploy.converters.float_regions import find_float_regions
 from ran_deploy.counts import counted
 from ran_deploy.errors import BudgetError
-from ran_deploy.manifest import BudgetLook
 from ran_deploy.verification.statistics import PairedOutcome, decimals, images_needed, rounded_up
 from ran_deploy.workflows.budget_drop import DropMeter
 from ran_deploy.workflows.output_errors import OutputErrors

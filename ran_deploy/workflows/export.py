@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ran_deploy.backends import BACKENDS
-from ran_deploy.bundle import Bundle, check_output, open_bundle, refuse_inside_bundle, write_bundle
+from ran_deploy.bundle import Bundle, open_bundle
+from ran_deploy.bundle_writing import check_output, refuse_inside_bundle, write_bundle
 from ran_deploy.cache import default_cache_dir
 from ran_deploy.calibration import table_to_json
 from ran_deploy.converters.attention import add_attention_outputs

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from ran_deploy.budget_record import BudgetRecord
 from ran_deploy.cache import default_cache_dir
 from ran_deploy.calibration import CalibrationMethod, CalibrationTable, describe_stability, has_settled
 from ran_deploy.counts import counted
-from ran_deploy.manifest import BudgetRecord, CalibrationRecord, EqualizationRecord, Manifest
+from ran_deploy.manifest import CalibrationRecord, EqualizationRecord, Manifest
 from ran_deploy.precision import Precision
 from ran_deploy.workflows.budget import Budget, quantized_within, read_budget
 from ran_deploy.workflows.export_config import ExportConfig, Progress, Report

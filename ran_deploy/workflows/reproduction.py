@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ran_deploy.bundle import refuse_inside_bundle
+from ran_deploy.bundle_writing import refuse_inside_bundle
 from ran_deploy.converters.graph import model_bytes
 from ran_deploy.errors import OutputError
 from ran_deploy.precision import Precision

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ran_deploy.bundle import Bundle, refuse_inside_bundle
+from ran_deploy.bundle import Bundle
+from ran_deploy.bundle_writing import refuse_inside_bundle
 from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile, Manifest
 from ran_deploy.runtime.predictor import INPUT, OUTPUT

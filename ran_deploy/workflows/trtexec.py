@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ran_deploy.bundle import Bundle, refuse_inside_bundle
+from ran_deploy.bundle import Bundle
+from ran_deploy.bundle_writing import refuse_inside_bundle
 from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.graph import check, model_bytes, model_from_bytes
 from ran_deploy.converters.norms import find_norm_arithmetic

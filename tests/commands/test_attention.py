@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import ran_deploy
-from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.workflows.golden import read_golden
 
 MODULES = ["stage1.module1", "stage2.module1", "stage3.module1"]

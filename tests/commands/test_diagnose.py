@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.cache import CachedEngine, EngineCache
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.converters.builders.ort import OrtBuilder

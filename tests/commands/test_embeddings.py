@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import ran_deploy
-from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.errors import ConfigError
 from ran_deploy.preprocessing import prepare

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import ran_deploy
-from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import write_bundle
 
 # The samples are one image of each class; the demo network knows these well. The file name says which class it is.
 LABELS = {"trouser.png": "Trouser", "sandal.png": "Sandal", "ankle-boot.png": "Ankle boot"}

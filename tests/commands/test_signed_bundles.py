@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import ran_deploy
-from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.errors import BundleError
 from ran_deploy.signature import read_signer
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.errors import OutputError
 from ran_deploy.workflows.golden import Golden, read_golden
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ran_deploy.manifest import BudgetLook, RangeChange, RegionRecord, Task
+from ran_deploy.budget_record import BudgetLook, RegionRecord
+from ran_deploy.manifest import RangeChange, Task
 from ran_deploy.report import (
     BundleSummary,
     EngineReport,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from stand_in_tensorrt import engine_bytes
 
-from ran_deploy.bundle import open_bundle, write_bundle
+from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.errors import BundleError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import open_runner
