@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import mmap
 import subprocess
 import sys
 from dataclasses import replace
@@ -147,7 +148,9 @@ def test_a_leak_is_what_grows_with_the_batches(gpu):
     kept, images = [], np.zeros((1, 2, 2, 3), np.uint8)
 
     def hoard(batch):
-        kept.append(np.ones(2**20, np.uint8))  # 1 MiB a batch
+        pages = mmap.mmap(-1, 2**20)  # 1 MiB a batch, of its own: the heap may have as much to spare
+        pages.write(b"1" * 2**20)
+        kept.append(pages)
         return batch
 
     checks = gpu("checks")
