@@ -6,7 +6,6 @@ values alone finds that no machine is equal to it, and refuses what it cannot ju
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Mapping
 
@@ -14,7 +13,6 @@ __all__ = ["at_least", "is_range", "meets", "meets_so_far", "misfits", "same_maj
 
 _BOUND = re.compile(r"(?P<relation>>=|<)(?P<version>\d+(\.\d+)*)")
 _VERSION = re.compile(r"\d+(\.\d+)*")
-_RELATIONS = {">=": operator.ge, "<": operator.lt}
 
 
 def at_least(version: str) -> str:
@@ -38,8 +36,8 @@ def meets(found: str | None, required: str) -> bool:
         return found == required
     if found is None or not _VERSION.fullmatch(found):
         return False
-    bounds = _bounds(required)
-    return all(_RELATIONS[bound["relation"]](_numbers(found), _numbers(bound["version"])) for bound in bounds)
+    unwritten = (0,) * len(_parts(required))  # 11 is 11.0, and no further part decides
+    return meets_so_far(_parts(found) + unwritten, required) is True
 
 
 def meets_so_far(known: tuple[int, ...], required: str) -> bool | None:
@@ -76,11 +74,3 @@ def _at_bound(known: tuple[int, ...], relation: str, bound: tuple[int, ...]) -> 
 
 def _parts(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return the parts of a version; trailing zeros say nothing, as 11 is 11.0."""
-    numbers = [int(part) for part in version.split(".")]
-    while len(numbers) > 1 and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)

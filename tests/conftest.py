@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "stand_ins"))
+sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("stand_ins", "samples")]
 pytest_plugins = ["stand_in_fixtures"]
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"

@@ -2,59 +2,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
+from sample_manifest import manifest
 
 from ran_deploy.bundle import open_bundle
-from ran_deploy.bundle_writing import bundle_around, check_output, write_bundle
-from ran_deploy.errors import BundleError, ConfigError, OutputError
-from ran_deploy.manifest import (
-    SCHEMA_VERSION,
-    BatchProfile,
-    CheckpointRecord,
-    FileRecord,
-    GoldenRecord,
-    Manifest,
-    Task,
-    manifest_to_json,
-)
-from ran_deploy.precision import Precision
+from ran_deploy.bundle_writing import write_bundle
+from ran_deploy.errors import BundleError, ConfigError
+from ran_deploy.manifest import SCHEMA_VERSION, FileRecord, manifest_to_json
 from ran_deploy.preprocessing import Preprocessing
 from ran_deploy.signature import read_signer
 
 FILES = {"model.onnx": b"graph" * 100, "engines/openvino.plan": bytes(range(256)), "golden.npz": b"x"}
-
-
-def manifest(**changes) -> Manifest:
-    values = {
-        "name": "sorter",
-        "task": Task.CLASSIFICATION,
-        "architecture": "attention-56",
-        "output_size": 10,
-        "labels": None,
-        "preprocessing": Preprocessing(crop=(31, 33), resize=40),
-        "preprocessing_source": "test",
-        "precision": Precision.INT8,
-        "kept_in_float": {},
-        "checkpoint": CheckpointRecord(file_name="x.pth", sha256="0", layout="authors", parameters=1),
-        "calibration": None,
-        "golden": GoldenRecord(inputs=32, source="synthetic"),
-        "dialects": {},
-        "engines": (),
-        "batch": BatchProfile(),
-        "tools": {},
-        "files": {},
-        "created": "2026-01-01T00:00:00Z",
-    }
-    return Manifest(**{**values, **changes})
 
 
 @pytest.fixture(params=[False, True], ids=["folder", "zip"])
@@ -177,69 +140,11 @@ def test_names_outside_the_bundle_are_refused(tmp_path):
         open_bundle(path)
 
 
-def test_an_existing_bundle_is_kept_unless_overwriting(tmp_path):
-    path = tmp_path / "sorter.ran"
-    write_bundle(path, manifest(), FILES)
-    with pytest.raises(OutputError, match="already exists"):
-        write_bundle(path, manifest(name="other"), FILES)
-    assert open_bundle(path).manifest.name == "sorter"
-    write_bundle(path, manifest(name="other"), FILES, overwrite=True)
-    assert open_bundle(path).manifest.name == "other"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_is_no_bundle_is_never_replaced(tmp_path):
-    photos = tmp_path / "train"
-    photos.mkdir()
-    (photos / "cat.jpg").write_bytes(b"cat")
-    for path in (photos, photos / "cat.jpg"):
-        with pytest.raises(OutputError, match="is no bundle and is not replaced"):
-            write_bundle(path, manifest(), FILES, overwrite=True)
-    assert (photos / "cat.jpg").read_bytes() == b"cat"
-
-
 def test_what_is_no_bundle_is_said_to_be_none(tmp_path):
     (tmp_path / "photos").mkdir()
     for path in (tmp_path / "photos", Path("/dev/null")):
         with pytest.raises(BundleError, match=r"is no bundle.* Expected NAME\.ran"):
             open_bundle(path)
-
-
-def test_an_empty_name_is_no_place_for_a_bundle(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputError, match="names no bundle"):
-        write_bundle(Path(), manifest(), FILES)
-
-
-def test_a_bundle_set_aside_by_a_killed_overwrite_comes_back(tmp_path):
-    path = tmp_path / "sorter.ran"
-    write_bundle(path, manifest(), FILES)
-    path.rename(tmp_path / ".sorter.ran.previous")
-    with pytest.raises(OutputError, match="already exists"):
-        write_bundle(path, manifest(name="other"), FILES)
-    assert open_bundle(path).manifest.name == "sorter"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_leftover_of_our_own_process_number_is_cleared(tmp_path):
-    path = tmp_path / "sorter.ran"
-    (tmp_path / f".sorter.ran.partial-{os.getpid()}").mkdir()
-    write_bundle(path, manifest(), FILES)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_bundle_inside_another_is_refused(tmp_path):
-    path = tmp_path / "outer.ran"
-    write_bundle(path, manifest(), FILES)
-    with pytest.raises(OutputError, match=r"is inside the bundle .*outer\.ran, which never changes"):
-        check_output(path / "inner.ran", overwrite=False)
-    assert bundle_around(path / "engines" / "report.html") == path
-    assert bundle_around(path) is None
-
-
-def test_a_missing_output_folder_is_said(tmp_path):
-    with pytest.raises(OutputError, match="does not exist"):
-        write_bundle(tmp_path / "nowhere" / "sorter.ran", manifest(), FILES)
 
 
 @pytest.fixture(params=[False, True], ids=["folder", "zip"])
@@ -315,32 +220,3 @@ def test_a_signature_covers_every_file_through_the_manifest(signed_path, keys):
 def test_an_empty_name_for_the_key_does_not_mean_none(signed_path):
     with pytest.raises(ConfigError, match="Cannot read the key"):
         open_bundle(signed_path, require_signature="")
-
-
-WRITER = """
-import sys
-sys.path.insert(0, {tests!r})
-import test_bundle, pathlib
-from ran_deploy.bundle_writing import write_bundle
-files = {{f"part{{i}}": bytes(2**20) for i in range(60)}}
-print("writing", flush=True)
-write_bundle(pathlib.Path({path!r}), test_bundle.manifest(), files)
-"""
-
-
-@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3])
-def test_a_killed_writer_leaves_no_bundle_or_a_whole_one(tmp_path, delay):
-    path = tmp_path / "sorter.ran"
-    code = WRITER.format(tests=str(Path(__file__).parent), path=str(path))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    process.stdout.readline()
-    try:
-        process.wait(timeout=delay)
-    except subprocess.TimeoutExpired:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    process.stdout.close()
-    if path.exists():
-        open_bundle(path).verify()
-    write_bundle(path, manifest(), FILES, overwrite=True)
-    assert list(tmp_path.iterdir()) == [path], "what a killed writer left is removed by the next one"

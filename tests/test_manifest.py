@@ -6,46 +6,21 @@ import json
 from dataclasses import replace
 
 import pytest
+import sample_manifest
 
 from ran_deploy.budget_record import BudgetLook, BudgetRecord, RegionRecord
 from ran_deploy.errors import BundleError, ConfigError
 from ran_deploy.manifest import (
     BatchProfile,
-    CheckpointRecord,
-    GoldenRecord,
-    Manifest,
-    Task,
     manifest_from_json,
     manifest_to_json,
 )
-from ran_deploy.precision import Precision
-from ran_deploy.preprocessing import Preprocessing
 
 
 @pytest.fixture
 def document() -> dict:
     """A manifest as JSON has it."""
-    manifest = Manifest(
-        name="sorter",
-        task=Task.CLASSIFICATION,
-        architecture="attention-56",
-        output_size=10,
-        labels=None,
-        preprocessing=Preprocessing(crop=(31, 33), resize=40),
-        preprocessing_source="test",
-        precision=Precision.INT8,
-        kept_in_float={},
-        checkpoint=CheckpointRecord(file_name="x.pth", sha256="0", layout="authors", parameters=1),
-        calibration=None,
-        golden=GoldenRecord(inputs=32, source="synthetic"),
-        dialects={},
-        engines=(),
-        batch=BatchProfile(),
-        tools={},
-        files={},
-        created="2026-01-01T00:00:00Z",
-    )
-    return json.loads(manifest_to_json(manifest))
+    return json.loads(manifest_to_json(sample_manifest.manifest()))
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 1), (9, 0, 0), (1, 9, 8), (2, 1, 3)])

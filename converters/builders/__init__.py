@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Protocol
 
@@ -23,6 +23,13 @@ class HardwareLevel(str, Enum):
 
     AMPERE_PLUS = "ampere-plus"
     SAME_CAPABILITY = "same-capability"
+
+
+OPTION_NAMES = {  # of fields that are not called as their options
+    "workspace_bytes": "workspace",
+    "compute_capabilities": "compute-capability",
+    "hardware": "hardware-compatible",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,12 @@ class GpuOptions:
             raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
         if self.half_pixel and not self.dla:
             raise ConfigError("--half-pixel changes what the network computes, for DLA: add --dla, or leave it out.")
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What is not as by default, by the names on the command line."""
+        changed = (each.name for each in fields(self) if getattr(self, each.name) != each.default)
+        return tuple(f"--{OPTION_NAMES.get(name, name.replace('_', '-'))}" for name in changed)
 
     def required(self, built_on: Mapping[str, str]) -> dict[str, str]:
         """Return what an engine built so on a device with that fingerprint requires of one that loads it.

@@ -20,8 +20,9 @@ from ran_deploy.workflows.dla import dla_layers
 from ran_deploy.workflows.engines import (
     BUILT_ON_REQUEST,
     engine_cache,
+    engine_from_graph,
     engine_graph,
-    fresh_engine,
+    kept_kernels,
     open_predictor,
     prove_engine,
 )
@@ -64,14 +65,14 @@ def build_engine(
     cache = engine_cache(bundle, cache_dir)
     cache.check()
     if gpu is not None and backend not in BUILT_ON_REQUEST:
-        raise ConfigError(f"Options of a build for a GPU are for TensorRT's builders; leave them out for {backend}.")
-    batch = batch or bundle.manifest.batch
-    dla = None
-    if gpu is not None and gpu.dla:
-        options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu)
-        dla = dla_layers(backend, engine_graph(bundle, backend, gpu), options)
-    engine = fresh_engine(bundle, backend, batch, gpu, cache_dir=cache_dir, progress=progress)
-    result, text = _proven(bundle, backend, engine)
+        given = ", ".join(gpu.given) or "options of a build for a GPU"
+        raise ConfigError(f"TensorRT's builders alone take {given}; leave that out for {backend}.")
+    gpu = gpu or GpuOptions()
+    graph = engine_graph(bundle, backend, gpu)
+    options = BuildOptions(precision=bundle.manifest.precision, batch=batch or bundle.manifest.batch, gpu=gpu)
+    dla = dla_layers(backend, graph, options) if gpu.dla else None
+    engine = engine_from_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
+    result, text = _proven(bundle, backend, engine, cache_dir)
     folder = cache.put(backend, fingerprint(backend), replace(engine, proven=result is not None))
     if folder is None:
         raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
@@ -79,12 +80,15 @@ def build_engine(
     return BuiltEngine(folder=folder, self_test=result, layers=layers, dla=dla)
 
 
-def _proven(bundle: Bundle, backend: str, engine: CachedEngine) -> tuple[SelfTestResult | None, str | None]:
+def _proven(
+    bundle: Bundle, backend: str, engine: CachedEngine, cache_dir: Path | None
+) -> tuple[SelfTestResult | None, str | None]:
     """Return the self-test and what the vendor tells of the layers, None where the engine cannot run here."""
     if reason := unavailable_reason(backend):
         logger.warning("the engine is pending: it cannot run here to be proven (%s)", reason)
         return None, None
-    with open_predictor(bundle.manifest, backend, engine, threads=0) as predictor:
+    kernels = kept_kernels(bundle, backend, cache_dir)
+    with open_predictor(bundle.manifest, backend, engine, threads=0, kernels=kernels) as predictor:
         result = prove_engine(bundle, backend, predictor)
     return result, _inspected(backend, engine)
 

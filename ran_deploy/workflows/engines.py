@@ -37,10 +37,12 @@ __all__ = [
     "LoadedEngine",
     "choose_backend",
     "engine_cache",
+    "engine_from_graph",
     "engine_graph",
     "expand_backends",
     "find_engine",
     "fresh_engine",
+    "kept_kernels",
     "load_engine",
     "open_predictor",
     "prove_engine",
@@ -132,7 +134,7 @@ def load_engine(
         logger.info("building the %s engine for this machine", backend)
         engine, origin = fresh_engine(bundle, backend, bundle.manifest.batch), "built"
     try:
-        predictor = open_predictor(bundle.manifest, backend, engine, threads, _kernel_file(bundle, backend, cache_dir))
+        predictor = open_predictor(bundle.manifest, backend, engine, threads, kept_kernels(bundle, backend, cache_dir))
     except EngineMismatchError as exc:
         raise EngineMismatchError(f"{exc} For this bundle: ran-build {bundle.path} --backend {backend}") from exc
     if engine.proven:
@@ -159,7 +161,7 @@ def open_predictor(
     return Predictor(runner, manifest, backend, batch=engine.batch)
 
 
-def _kernel_file(bundle: Bundle, backend: str, cache_dir: Path | None) -> KeptFile | None:
+def kept_kernels(bundle: Bundle, backend: str, cache_dir: Path | None) -> KeptFile | None:
     """Return where kernels that are compiled when an engine is loaded are kept, for this device."""
     if backend != "tensorrt-rtx":
         return None
@@ -193,10 +195,24 @@ def fresh_engine(
 ) -> CachedEngine:
     """Build an engine that is neither proven nor kept. Raises: BuildError, BackendUnavailableError."""
     gpu = gpu or GpuOptions()
-    graph = engine_graph(bundle, backend, gpu)
     options = BuildOptions(precision=bundle.manifest.precision, batch=batch, gpu=gpu)
+    return engine_from_graph(
+        backend, engine_graph(bundle, backend, gpu), options, cache_dir=cache_dir, progress=progress
+    )
+
+
+def engine_from_graph(
+    backend: str,
+    graph: bytes,
+    options: BuildOptions,
+    *,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> CachedEngine:
+    """Build an engine from a dialect's graph; it is neither proven nor kept. Raises: as `fresh_engine`."""
     data = build_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
-    return CachedEngine(data=data, batch=batch, required=gpu.required(fingerprint(backend)), proven=False)
+    required = options.gpu.required(fingerprint(backend))
+    return CachedEngine(data=data, batch=options.batch, required=required, proven=False)
 
 
 def engine_graph(bundle: Bundle, backend: str, gpu: GpuOptions) -> bytes:

@@ -12,11 +12,10 @@ from ran_deploy.converters.builders import BuildOptions, GpuOptions
 from ran_deploy.errors import BackendUnavailableError, RanDeployError
 from ran_deploy.manifest import EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.precision import Precision
-from ran_deploy.runtime.backends import fingerprint, unavailable_reason
+from ran_deploy.runtime.backends import unavailable_reason
 from ran_deploy.verification.golden import SelfTestResult
-from ran_deploy.workflows.engines import BUILT_ON_REQUEST, open_predictor
+from ran_deploy.workflows.engines import BUILT_ON_REQUEST, engine_from_graph, open_predictor
 from ran_deploy.workflows.golden import Golden, prove
-from ran_deploy.workflows.timed_build import build_graph
 
 __all__ = ["ExportedEngine", "export_engines", "keep_engines"]
 
@@ -74,21 +73,19 @@ def _exported(
 ) -> ExportedEngine:
     dialect = manifest.dialects[dialect_of(backend)]
     options = BuildOptions(precision=manifest.precision, batch=manifest.batch, gpu=gpu)
-    data = build_graph(backend, files[dialect.graph], options, cache_dir=cache_dir)
-    required = gpu.required(fingerprint(backend))
+    engine = engine_from_graph(backend, files[dialect.graph], options, cache_dir=cache_dir)
     reason, result = unavailable_reason(backend) or "", None
     if not reason:
-        engine = CachedEngine(data=data, batch=manifest.batch, required=required, proven=False)
         with open_predictor(manifest, backend, engine, threads=0) as predictor:
             result = prove(predictor, golden, f"The {backend} engine")
     record = EngineRecord(
         backend=backend,
         file=f"engines/{backend}.plan" if backend in BUILT_ON_REQUEST else None,
-        fingerprint=required,
+        fingerprint=dict(engine.required),
         batch=manifest.batch,
         self_test=SelfTestStatus.PENDING if result is None else SelfTestStatus.PASSED,
     )
-    return ExportedEngine(backend=backend, data=data, record=record, self_test=result, reason=reason)
+    return ExportedEngine(backend=backend, data=engine.data, record=record, self_test=result, reason=reason)
 
 
 def keep_engines(engines: Sequence[ExportedEngine], cache_dir: Path, digest: str) -> None:

@@ -70,7 +70,7 @@ def test_build_for_dla_refuses_int8_and_what_it_cannot_do(call, demo, tmp_path):
 def test_build_options_of_gpus_are_refused_for_other_engines(call, demo, tmp_path):
     for option in (("--workspace", 64), ("--hardware-compatible", "ampere-plus"), ("--optimum-profile",)):
         arguments = ["--backend", "onnxruntime", "--cache-dir", tmp_path / "cache", *option]
-        call("ran-build", demo.bundle, *arguments).assert_refused("TensorRT's builders; leave them out")
+        call("ran-build", demo.bundle, *arguments).assert_refused(f"TensorRT's builders alone take {option[0]}; leave")
 
 
 def test_build_refuses_a_cache_it_cannot_write(call, demo, tmp_path):

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import sample_manifest
 from onnx import TensorProto, helper, numpy_helper
 
 from ran_deploy.errors import ConfigError, RanDeployError, ShapeError
-from ran_deploy.manifest import AttentionRecord, BatchProfile, CheckpointRecord, GoldenRecord, Manifest, Task
-from ran_deploy.precision import Precision
+from ran_deploy.manifest import AttentionRecord, BatchProfile, Manifest
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.runtime.backends.ort import OrtRunner
 from ran_deploy.runtime.predictor import Predictor
@@ -49,26 +49,9 @@ def engine(batch: int | str, *, attention: bool = False) -> bytes:
 
 
 def manifest(batch: BatchProfile) -> Manifest:
-    return Manifest(
-        name="mean",
-        task=Task.CLASSIFICATION,
-        architecture="mean",
-        output_size=5,
-        labels=("a", "b", "c", "d", "e"),
-        preprocessing=Preprocessing(crop=(HEIGHT, WIDTH), resize=8),
-        preprocessing_source="test",
-        precision=Precision.FP32,
-        kept_in_float={},
-        checkpoint=CheckpointRecord(file_name="x", sha256="0" * 64, layout="x", parameters=15),
-        calibration=None,
-        golden=GoldenRecord(inputs=1, source="synthetic"),
-        dialects={},
-        engines=(),
-        batch=batch,
-        tools={},
-        files={},
-        created="2020-01-01T00:00:00Z",
-    )
+    recipe = Preprocessing(crop=(HEIGHT, WIDTH), resize=8)
+    labels = ("a", "b", "c", "d", "e")
+    return sample_manifest.manifest(name="mean", output_size=5, labels=labels, preprocessing=recipe, batch=batch)
 
 
 @pytest.fixture(params=["dynamic", "static"])

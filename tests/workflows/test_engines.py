@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from stand_in_tensorrt import engine_bytes
 
@@ -166,3 +167,18 @@ def test_kernels_that_tensorrt_rtx_compiles_when_it_loads_are_kept_with_the_bund
     assert [path.name[:21] for path in (tmp_path / bundle.digest).glob("*-kernels-????????????????")] == [
         "tensorrt-rtx-kernels-"
     ]
+
+
+def test_a_build_keeps_the_kernels_that_its_self_test_compiled(bundle, stand_in, tmp_path, monkeypatch):
+    gpu = stand_in("tensorrt_rtx")
+    here, size = fingerprint("tensorrt-rtx"), bundle.manifest.preprocessing.crop
+    plan = engine_bytes([(1, 8, 32)], image=(*size, 3))
+    engine = CachedEngine(data=plan, batch=BatchProfile(), required=here, proven=False)
+    monkeypatch.setattr(build, "engine_from_graph", lambda *_, **__: engine)
+    # The stand-in computes sums, not this network's logits, and has no inspector.
+    images = np.zeros((2, *size, 3), np.uint8)
+    monkeypatch.setattr(build, "prove_engine", lambda _, __, predictor: predictor.infer_batch(images))
+    monkeypatch.setattr(build, "inspect_engine", lambda *_, **__: '{"Layers": []}')
+    build_engine(bundle, "tensorrt-rtx", cache_dir=tmp_path)
+    load_engine(bundle, "tensorrt-rtx", cache_dir=tmp_path).predictor.close()
+    assert gpu.calls["compiled"] == 1
