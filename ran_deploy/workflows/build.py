@@ -20,12 +20,12 @@ from ran_deploy.workflows.dla import dla_layers
 from ran_deploy.workflows.engines import (
     BUILT_ON_REQUEST,
     engine_cache,
-    engine_from_graph,
     engine_graph,
     kept_kernels,
     open_predictor,
     prove_engine,
 )
+from ran_deploy.workflows.timed_build import engine_from_graph
 
 __all__ = ["LAYERS_FILE", "BuiltEngine", "build_engine"]
 

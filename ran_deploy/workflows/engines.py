@@ -28,7 +28,7 @@ from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.dla import half_pixel_graph
 from ran_deploy.workflows.golden import prove, read_golden
-from ran_deploy.workflows.timed_build import build_graph
+from ran_deploy.workflows.timed_build import engine_from_graph
 
 __all__ = [
     "ALL",
@@ -37,7 +37,6 @@ __all__ = [
     "LoadedEngine",
     "choose_backend",
     "engine_cache",
-    "engine_from_graph",
     "engine_graph",
     "expand_backends",
     "find_engine",
@@ -199,20 +198,6 @@ def fresh_engine(
     return engine_from_graph(
         backend, engine_graph(bundle, backend, gpu), options, cache_dir=cache_dir, progress=progress
     )
-
-
-def engine_from_graph(
-    backend: str,
-    graph: bytes,
-    options: BuildOptions,
-    *,
-    cache_dir: Path | None = None,
-    progress: Progress | None = None,
-) -> CachedEngine:
-    """Build an engine from a dialect's graph; it is neither proven nor kept. Raises: as `fresh_engine`."""
-    data = build_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
-    required = options.gpu.required(fingerprint(backend))
-    return CachedEngine(data=data, batch=options.batch, required=required, proven=False)
 
 
 def engine_graph(bundle: Bundle, backend: str, gpu: GpuOptions) -> bytes:

@@ -14,8 +14,9 @@ from ran_deploy.manifest import EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import unavailable_reason
 from ran_deploy.verification.golden import SelfTestResult
-from ran_deploy.workflows.engines import BUILT_ON_REQUEST, engine_from_graph, open_predictor
+from ran_deploy.workflows.engines import BUILT_ON_REQUEST, open_predictor
 from ran_deploy.workflows.golden import Golden, prove
+from ran_deploy.workflows.timed_build import engine_from_graph
 
 __all__ = ["ExportedEngine", "export_engines", "keep_engines"]
 

@@ -42,8 +42,9 @@ def build(monkeypatch, tmp_path):
 
     def run(graph, builder):
         monkeypatch.setattr(timed_build, "open_builder", lambda backend: builder)
-        engine = timed_build.build_graph("tensorrt", graph, OPTIONS, cache_dir=tmp_path)
-        assert engine == b"engine of " + graph
+        engine = timed_build.engine_from_graph("tensorrt", graph, OPTIONS, cache_dir=tmp_path)
+        assert engine.data == b"engine of " + graph
+        assert engine.required == HERE
         return builder
 
     return run
