@@ -146,31 +146,27 @@ def test_tensorrt_rtx_refuses_what_tensorrt_calls_compatible(builder, choices):
     assert "\n" not in str(error.value)
 
 
-class WideRtxBuilder(trt.TensorRtBuilder):
-    """TensorRT's builder with TensorRT-RTX's library, which has the same names."""
-
-    package = "tensorrt_rtx"
-
-
-def test_tensorrt_is_told_how_compatible_an_engine_is_to_be(builder):
-    wide = WideRtxBuilder()
-    levels, flag = wide._trt.HardwareCompatibilityLevel, wide._trt.BuilderFlag.VERSION_COMPATIBLE
-    assert wide._configured(GpuOptions(version_compatible=True)).get_flag(flag)
-    assert not wide._configured(GpuOptions()).get_flag(flag)
+def test_tensorrt_is_told_how_compatible_an_engine_is_to_be(tensorrt_builder):
+    levels, flag = (
+        tensorrt_builder._trt.HardwareCompatibilityLevel,
+        tensorrt_builder._trt.BuilderFlag.VERSION_COMPATIBLE,
+    )
+    assert tensorrt_builder._configured(GpuOptions(version_compatible=True)).get_flag(flag)
+    assert not tensorrt_builder._configured(GpuOptions()).get_flag(flag)
     for level, expected in (
         (HardwareLevel.AMPERE_PLUS, levels.AMPERE_PLUS),
         (HardwareLevel.SAME_CAPABILITY, levels.SAME_COMPUTE_CAPABILITY),
     ):
         config = SimpleNamespace()  # a stand-in: TensorRT-RTX's own keeps NONE whatever it is set to
-        wide._widen(config, GpuOptions(hardware=level))
+        tensorrt_builder._widen(config, GpuOptions(hardware=level))
         assert config.hardware_compatibility_level == expected
 
 
-def test_a_level_that_this_release_lacks_is_refused_with_those_it_has(builder, monkeypatch):
+def test_a_level_that_this_release_lacks_is_refused_with_those_it_has(tensorrt_builder, monkeypatch):
     # TensorRT 10.3 has no SAME_COMPUTE_CAPABILITY: tests/vendor_facts/tensorrt_names.json
     monkeypatch.setitem(trt.HARDWARE_LEVELS, HardwareLevel.SAME_CAPABILITY, "NOT_YET")
     with pytest.raises(ConfigError, match="does not build for same-capability; it has ampere-plus"):
-        WideRtxBuilder()._configured(GpuOptions(hardware=HardwareLevel.SAME_CAPABILITY))
+        tensorrt_builder._configured(GpuOptions(hardware=HardwareLevel.SAME_CAPABILITY))
 
 
 def test_an_engine_requires_what_its_build_was_told():

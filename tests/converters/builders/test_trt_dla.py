@@ -10,7 +10,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ran_deploy.converters.builders import BuildOptions, GpuOptions, open_builder
-from ran_deploy.converters.builders.trt import TensorRtBuilder
 from ran_deploy.converters.builders.trt_dla import DlaLayers, ask_dla, fix_batch, use_dla
 from ran_deploy.errors import BackendUnavailableError, ConfigError
 from ran_deploy.manifest import BatchProfile
@@ -22,20 +21,6 @@ HALF_PIXEL_ALONE = (
     "{}: For bilinear resize, DLA only supports kHALF_PIXEL coordinate transformation with resize selector: kFORMULA "
     "or kUPPER but kASYMMETRIC with resize selector: kFORMULA was found."
 )
-
-
-class RtxBuilder(TensorRtBuilder):
-    """TensorRT's builder with TensorRT-RTX's library, which has the same names and knows no DLA core."""
-
-    package = "tensorrt_rtx"
-
-
-@pytest.fixture
-def builder():
-    try:
-        return RtxBuilder()
-    except BackendUnavailableError as exc:
-        pytest.skip(str(exc))
 
 
 def graph() -> bytes:
@@ -62,9 +47,9 @@ def graph() -> bytes:
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=9).SerializeToString()
 
 
-def test_every_layer_has_the_one_batch_size_that_dla_takes(builder):
-    network = builder._builder.create_network(0)
-    builder._parse(network, graph())
+def test_every_layer_has_the_one_batch_size_that_dla_takes(tensorrt_builder):
+    network = tensorrt_builder._builder.create_network(0)
+    tensorrt_builder._parse(network, graph())
     fix_batch(network, 4)
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     assert tuple(network.get_input(0).shape) == (4, 3, 8, 6)
@@ -72,11 +57,11 @@ def test_every_layer_has_the_one_batch_size_that_dla_takes(builder):
     assert all(-1 not in tuple(layer.get_output(0).shape) for layer in layers)
 
 
-def test_tensorrts_own_answer_is_asked_for_each_layer(builder):
-    network = builder._builder.create_network(0)
-    builder._parse(network, graph())
+def test_tensorrts_own_answer_is_asked_for_each_layer(tensorrt_builder):
+    network = tensorrt_builder._builder.create_network(0)
+    tensorrt_builder._parse(network, graph())
     fix_batch(network, 4)
-    found = ask_dla(network, builder._builder.create_builder_config(), builder._log.take_warnings)
+    found = ask_dla(network, tensorrt_builder._builder.create_builder_config(), tensorrt_builder._log.take_warnings)
     kinds = Counter(network.get_layer(index).type.name for index in range(network.num_layers))
     del kinds["CONSTANT"]
     assert {each.kind: each.on_gpu for each in found} == kinds  # TensorRT-RTX has no DLA
@@ -107,18 +92,20 @@ def test_a_table_of_kinds_says_what_falls_back_and_why():
     )
 
 
-def test_the_build_is_for_the_first_core_with_the_gpu_behind_it(builder):
+def test_the_build_is_for_the_first_core_with_the_gpu_behind_it(tensorrt_builder):
     flags = []
     config = SimpleNamespace(set_flag=flags.append)  # a stand-in: TensorRT-RTX's own keeps core -1, as it has none
-    use_dla(builder._trt, SimpleNamespace(num_DLA_cores=2), config)
-    assert config.default_device_type == builder._trt.DeviceType.DLA
+    use_dla(tensorrt_builder._trt, SimpleNamespace(num_DLA_cores=2), config)
+    assert config.default_device_type == tensorrt_builder._trt.DeviceType.DLA
     assert config.DLA_core == 0
-    assert flags == [builder._trt.BuilderFlag.GPU_FALLBACK]
+    assert flags == [tensorrt_builder._trt.BuilderFlag.GPU_FALLBACK]
 
 
-def test_a_machine_without_dla_is_told_in_one_line(builder):
+def test_a_machine_without_dla_is_told_in_one_line(tensorrt_builder):
     with pytest.raises(BackendUnavailableError, match="finds no DLA core here: Jetson Orin has them") as error:
-        builder.dla_layers(graph(), BuildOptions(precision=Precision.FP16, batch=FOUR, gpu=GpuOptions(dla=True)))
+        tensorrt_builder.dla_layers(
+            graph(), BuildOptions(precision=Precision.FP16, batch=FOUR, gpu=GpuOptions(dla=True))
+        )
     assert "\n" not in str(error.value)
 
 
