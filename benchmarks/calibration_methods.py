@@ -27,8 +27,8 @@ from ran_deploy.runtime.backends.ort import open_emulation
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
 from ran_deploy.verification.metrics import relative_l2
-from ran_deploy.workflows.quantization import calibration_images, measured_ranges, quantized
-from ran_deploy.workflows.reference import reference_graph
+from ran_deploy.workflows.evaluation.reference import reference_graph
+from ran_deploy.workflows.exporting.quantization import calibration_images, measured_ranges, quantized
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"
 BATCH = 32

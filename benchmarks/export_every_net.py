@@ -41,7 +41,7 @@ from ran_deploy.runtime.backends import open_runner
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.runner import Runner
 from ran_deploy.verification.metrics import relative_l2
-from ran_deploy.workflows.quantization import quantized
+from ran_deploy.workflows.exporting.quantization import quantized
 
 LIMITS = {"fp32": 1e-4, "fp16": sys.float_info.max, "int8": sys.float_info.max}
 CLASSES = 10

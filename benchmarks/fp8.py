@@ -29,7 +29,7 @@ from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import prepare
 from ran_deploy.runtime.backends.ort import open_emulation, open_reference
 from ran_deploy.verification.metrics import agreeing, relative_l2
-from ran_deploy.workflows.golden import read_golden
+from ran_deploy.workflows.engines.golden import read_golden
 
 E4M3 = ml_dtypes.float8_e4m3fn
 LARGEST = float(ml_dtypes.finfo(E4M3).max)  # 448

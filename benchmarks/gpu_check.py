@@ -32,7 +32,7 @@ from ran_deploy.errors import ConfigError, RanDeployError
 from ran_deploy.report.writing import check_report_path
 from ran_deploy.runtime.backends import unavailable_reason
 from ran_deploy.whole_file import write_whole
-from ran_deploy.workflows.versions import tool_versions
+from ran_deploy.workflows.exporting.versions import tool_versions
 
 GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
 FASHION_MNIST_CLASSES = 10

@@ -23,7 +23,7 @@ from ran_deploy.preprocessing import prepare
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.verification.metrics import relative_l2
-from ran_deploy.workflows.reference import reference_graph, torch_logits
+from ran_deploy.workflows.evaluation.reference import reference_graph, torch_logits
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"
 BATCH = 32

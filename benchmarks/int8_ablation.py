@@ -43,14 +43,14 @@ from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.runtime.predictor import INPUT
 from ran_deploy.verification.metrics import agreeing, error_sums, logit_errors, top_k_correct
 from ran_deploy.verification.statistics import tango_interval
-from ran_deploy.workflows.quantization import (
+from ran_deploy.workflows.evaluation.reference import reference_graph
+from ran_deploy.workflows.exporting.quantization import (
     CalibrationImages,
     calibration_images,
     equalized,
     measured_ranges,
     quantized,
 )
-from ran_deploy.workflows.reference import reference_graph
 
 MOMENT_IMAGES = 64  # of the calibration images, for the means of channels
 RATIOS = np.linspace(1, 0.7, 31)  # of the largest weight, that a searched scale may reach

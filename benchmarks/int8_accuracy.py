@@ -52,7 +52,7 @@ from ran_deploy.errors import RanDeployError
 from ran_deploy.runtime.backends.host import cpu_instructions
 from ran_deploy.verification.metrics import agreeing, error_sums, logit_errors
 from ran_deploy.verification.statistics import PairedOutcome
-from ran_deploy.workflows.versions import tool_versions
+from ran_deploy.workflows.exporting.versions import tool_versions
 
 CALIBRATION = Path(__file__).parents[1] / "examples" / "fashion_mnist" / "calibration.npz"
 BATCHES = (1, 8)

@@ -12,7 +12,7 @@ from ran_deploy.datasets import Split, open_dataset, select_indices
 from ran_deploy.models.units import InceptionUnit, PreActivationUnit, ResNeXtUnit
 from ran_deploy.models.weiaicunzai import BiasedUnit
 from ran_deploy.preprocessing import Preprocessing
-from ran_deploy.workflows.quantization import CalibrationImages, calibration_images
+from ran_deploy.workflows.exporting.quantization import CalibrationImages, calibration_images
 
 BATCH = 8
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"

@@ -9,15 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ran_deploy.workflows.bench import BenchConfig
+    from ran_deploy.workflows.bench import bench_bundle as bench
     from ran_deploy.workflows.export import ExportConfig
     from ran_deploy.workflows.export import export_bundle as export
     from ran_deploy.workflows.load import load
     from ran_deploy.workflows.validate import ValidateConfig
     from ran_deploy.workflows.validate import validate_bundle as validate
 
-__all__ = ["ExportConfig", "ValidateConfig", "export", "load", "validate"]
+__all__ = ["BenchConfig", "ExportConfig", "ValidateConfig", "bench", "export", "load", "validate"]
 
 _HOME = {
+    "BenchConfig": "ran_deploy.workflows.bench:BenchConfig",
+    "bench": "ran_deploy.workflows.bench:bench_bundle",
     "ExportConfig": "ran_deploy.workflows.export:ExportConfig",
     "export": "ran_deploy.workflows.export:export_bundle",
     "load": "ran_deploy.workflows.load:load",

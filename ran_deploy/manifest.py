@@ -40,7 +40,7 @@ class Task(str, Enum):
     """What the output vector means: a logit for each class, or features that are compared by their angle.
 
     Each part of the project that reads outputs has one place that knows tasks: `runtime.answers` for results,
-    `verification.golden_rows` for the self-test, `workflows.validation_tasks` for the comparison on data.
+    `verification.golden_rows` for the self-test, `workflows.evaluation.tasks` for the comparison on data.
     """
 
     CLASSIFICATION = "classification"

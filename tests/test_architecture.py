@@ -6,6 +6,7 @@ import ast
 import configparser
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,24 @@ LAYER = {
     "ran_deploy.report": 1,
     "ran_deploy": 0,
 }
+WORKFLOW_LAYER = {  # within the workflows: a file for each thing that is asked for, over the folders of its steps
+    "ran_deploy.workflows": 2,
+    "ran_deploy.workflows.exporting": 1,
+    "ran_deploy.workflows.validation": 1,
+    "ran_deploy.workflows.diagnosis": 1,
+    "ran_deploy.workflows.evaluation": 0,
+    "ran_deploy.workflows.engines": 0,
+}
 ALLOWED = {
     ("ran_deploy.report", "ran_deploy.verification"),  # a report shows what verification found
 }
 
 
-def part_of(module: str) -> str:
+def part_of(module: str, layers: Mapping[str, int]) -> str | None:
+    """Return the innermost part that `module` is in, if it is in any."""
     if module == "ran_deploy":
         return FACADE
-    return next(part for part in LAYER if module.startswith(f"{part}.") or module == part)
+    return max((part for part in layers if f"{module}.".startswith(f"{part}.")), key=len, default=None)
 
 
 def modules() -> dict[str, Path]:
@@ -56,24 +66,30 @@ def imported_names(path: Path) -> set[str]:
     return names
 
 
-def imports_between_parts() -> list[tuple[str, str]]:
+def imports_between_parts(layers: Mapping[str, int]) -> list[tuple[str, str]]:
     pairs = {
-        (part_of(importer), part_of(imported))
+        (part_of(importer, layers), part_of(imported, layers))
         for importer, path in modules().items()
         for imported in imported_names(path)
         if imported.split(".")[0] == "ran_deploy"
     }
-    return sorted(pair for pair in pairs if pair[0] != pair[1])
+    return sorted(pair for pair in pairs if pair[0] != pair[1] and set(pair) <= set(layers))
 
 
 def test_there_are_imports_to_judge():
-    assert len(imports_between_parts()) > 10
+    assert len(imports_between_parts(LAYER)) > 10
+    assert len(imports_between_parts(WORKFLOW_LAYER)) > 5
 
 
-@pytest.mark.parametrize(("importer", "imported"), imports_between_parts())
+@pytest.mark.parametrize(("importer", "imported"), imports_between_parts(LAYER))
 def test_imports_point_down(importer, imported):
     allowed = LAYER[importer] > LAYER[imported] or (importer, imported) in ALLOWED
     assert allowed, f"{importer} must not import {imported}"
+
+
+@pytest.mark.parametrize(("importer", "imported"), imports_between_parts(WORKFLOW_LAYER))
+def test_imports_within_the_workflows_point_down(importer, imported):
+    assert WORKFLOW_LAYER[importer] > WORKFLOW_LAYER[imported], f"{importer} must not import {imported}"
 
 
 def loaded_by(code: str) -> set[str]:

@@ -18,7 +18,7 @@ from ran_deploy.errors import DatasetError, RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.predictor import Predictor
-from ran_deploy.workflows.engines import fresh_engine
+from ran_deploy.workflows.engines.loading import fresh_engine
 
 Infer = Callable[[np.ndarray], np.ndarray]
 THREADS = (2, 4)

@@ -15,7 +15,7 @@ from ran_deploy.runtime.backends.trt import SLOTS, TensorRtRtxRunner, TensorRtRu
 from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
-from ran_deploy.workflows.engine_speed import measure_in_turn
+from ran_deploy.workflows.validation.speed import measure_in_turn
 
 RUNNERS = {"tensorrt": TensorRtRunner, "tensorrt-rtx": TensorRtRtxRunner}
 ROUNDS = 3

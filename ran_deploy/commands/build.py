@@ -63,7 +63,7 @@ def build(
     from ran_deploy.bundle import open_bundle
     from ran_deploy.manifest import BatchProfile
     from ran_deploy.workflows.build import build_engine
-    from ran_deploy.workflows.gpu_choice import on_gpu
+    from ran_deploy.workflows.engines.gpu_choice import on_gpu
     from ran_deploy.workflows.triton import best_served, write_triton_model
 
     if trtexec is not None:

@@ -16,7 +16,7 @@ from ran_deploy.errors import BackendUnavailableError, ConfigError
 
 if TYPE_CHECKING:
     from ran_deploy.workflows.diagnose import Diagnosis, EngineOutcome
-    from ran_deploy.workflows.engine_divergence import Departure, EngineDivergence
+    from ran_deploy.workflows.diagnosis.engine_divergence import Departure, EngineDivergence
 
 __all__ = ["print_diagnosis", "refuse_unused", "run_diagnosis"]
 

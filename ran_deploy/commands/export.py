@@ -169,7 +169,7 @@ def config_from_options(
     from ran_deploy.calibration import CalibrationMethod
     from ran_deploy.manifest import BatchProfile, Task
     from ran_deploy.workflows.export import ExportConfig
-    from ran_deploy.workflows.recipe import RecipeOptions
+    from ran_deploy.workflows.exporting.recipe import RecipeOptions
 
     recipe = RecipeOptions(
         resize=parse_resize(resize),

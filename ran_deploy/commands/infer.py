@@ -85,8 +85,8 @@ def infer(
     from ran_deploy.bundle import open_bundle
     from ran_deploy.runtime.answers import answers_of
     from ran_deploy.runtime.sources import expand_inputs
-    from ran_deploy.workflows.engines import load_engine
-    from ran_deploy.workflows.gpu_choice import on_gpu
+    from ran_deploy.workflows.engines.gpu_choice import on_gpu
+    from ran_deploy.workflows.engines.loading import load_engine
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # the names of files need not be UTF-8

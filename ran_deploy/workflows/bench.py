@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ran_deploy.bundle import Bundle, open_bundle
+from ran_deploy.config_fields import accept_text
 from ran_deploy.errors import ConfigError
 from ran_deploy.runtime.timing import Latency, measure
-from ran_deploy.workflows.engines import AUTO, expand_backends, load_engine
-from ran_deploy.workflows.golden import read_golden
-from ran_deploy.workflows.gpu_choice import on_gpu
+from ran_deploy.workflows.engines.golden import read_golden
+from ran_deploy.workflows.engines.gpu_choice import on_gpu
+from ran_deploy.workflows.engines.loading import AUTO, expand_backends, load_engine
 
 __all__ = ["BenchConfig", "BenchRow", "bench_bundle"]
 
@@ -34,6 +35,7 @@ class BenchConfig:
     require_signature: Path | None = None
 
     def __post_init__(self) -> None:
+        accept_text(self)
         if not 0 < self.seconds < 1e6:
             raise ConfigError(f"--seconds is {self.seconds:g}; expected more than 0, and less than a million.")
         if self.warm_up < 0:

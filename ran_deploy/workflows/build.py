@@ -16,8 +16,8 @@ from ran_deploy.errors import ConfigError, OutputError, RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import fingerprint, unavailable_reason
 from ran_deploy.verification.golden import SelfTestResult
-from ran_deploy.workflows.dla import dla_layers
-from ran_deploy.workflows.engines import (
+from ran_deploy.workflows.engines.dla import dla_layers
+from ran_deploy.workflows.engines.loading import (
     BUILT_ON_REQUEST,
     engine_cache,
     engine_graph,
@@ -25,7 +25,7 @@ from ran_deploy.workflows.engines import (
     open_predictor,
     prove_engine,
 )
-from ran_deploy.workflows.timed_build import engine_from_graph
+from ran_deploy.workflows.engines.timed_build import engine_from_graph
 
 __all__ = ["LAYERS_FILE", "BuiltEngine", "build_engine"]
 

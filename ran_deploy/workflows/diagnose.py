@@ -21,10 +21,13 @@ from ran_deploy.runtime.backends import fingerprint, unavailable_reason
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.verification.attention import rows_from_masks
 from ran_deploy.verification.golden import SelfTestResult, tolerance_of
-from ran_deploy.workflows.cuts import EngineCuts, ExactGraph, distance
-from ran_deploy.workflows.dialect_loss import RegionLoss, region_losses
-from ran_deploy.workflows.engine_divergence import EngineDivergence, find_departure
-from ran_deploy.workflows.engines import (
+from ran_deploy.workflows.diagnosis.cuts import EngineCuts, ExactGraph, distance
+from ran_deploy.workflows.diagnosis.dialect_loss import RegionLoss, region_losses
+from ran_deploy.workflows.diagnosis.engine_divergence import EngineDivergence, find_departure
+from ran_deploy.workflows.diagnosis.reproduction import Reproduction, check_folder, write_reproduction
+from ran_deploy.workflows.engines.golden import Golden, golden_result, read_golden
+from ran_deploy.workflows.engines.gpu_choice import on_gpu
+from ran_deploy.workflows.engines.loading import (
     ALL,
     AUTO,
     choose_backend,
@@ -33,10 +36,7 @@ from ran_deploy.workflows.engines import (
     open_predictor,
     require_dialect,
 )
-from ran_deploy.workflows.evaluators import REFERENCE_FILE
-from ran_deploy.workflows.golden import Golden, golden_result, read_golden
-from ran_deploy.workflows.gpu_choice import on_gpu
-from ran_deploy.workflows.reproduction import Reproduction, check_folder, write_reproduction
+from ran_deploy.workflows.evaluation.evaluators import REFERENCE_FILE
 
 __all__ = ["DiagnoseConfig", "Diagnosis", "EngineOutcome", "Finding", "diagnose_bundle"]
 

@@ -14,9 +14,9 @@ from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import fingerprint, unavailable_reason
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.targets import Target
-from ran_deploy.workflows.engines import find_engine, runnable_backends
+from ran_deploy.workflows.engines.loading import find_engine, runnable_backends
+from ran_deploy.workflows.exporting.versions import tool_versions
 from ran_deploy.workflows.preflight import BackendVerdict, GraphFacts, judge
-from ran_deploy.workflows.versions import tool_versions
 
 __all__ = ["BackendState", "DeviceReport", "State", "device_report", "exit_status", "preflight"]
 

@@ -22,17 +22,17 @@ from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, prepare
 from ran_deploy.signature import read_signer
 from ran_deploy.verification.attention import rows_from_masks
-from ran_deploy.workflows.calibration_table import CALIBRATION_FILE
-from ran_deploy.workflows.evaluators import MODEL_FILE, REFERENCE_FILE
-from ran_deploy.workflows.export_artifact import budget_of, equalized_reference, typed_artifact
-from ran_deploy.workflows.export_config import ExportConfig, Progress, Report
-from ran_deploy.workflows.export_source import Source, read_source
-from ran_deploy.workflows.exported_engines import ExportedEngine, export_engines, keep_engines
-from ran_deploy.workflows.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
-from ran_deploy.workflows.lowering import lower_dialect
-from ran_deploy.workflows.quantization import CalibrationImages
-from ran_deploy.workflows.reference import reference_graph, require_meaning, require_parity, torch_logits
-from ran_deploy.workflows.versions import tool_versions
+from ran_deploy.workflows.engines.golden import GOLDEN_FILE, GOLDEN_INPUTS, Golden, synthetic_inputs
+from ran_deploy.workflows.evaluation.evaluators import MODEL_FILE, REFERENCE_FILE
+from ran_deploy.workflows.evaluation.reference import reference_graph, require_meaning, require_parity, torch_logits
+from ran_deploy.workflows.exporting.artifact import budget_of, equalized_reference, typed_artifact
+from ran_deploy.workflows.exporting.calibration_table import CALIBRATION_FILE
+from ran_deploy.workflows.exporting.config import ExportConfig, Progress, Report
+from ran_deploy.workflows.exporting.engines import ExportedEngine, export_engines, keep_engines
+from ran_deploy.workflows.exporting.lowering import lower_dialect
+from ran_deploy.workflows.exporting.quantization import CalibrationImages
+from ran_deploy.workflows.exporting.source import Source, read_source
+from ran_deploy.workflows.exporting.versions import tool_versions
 
 __all__ = ["ExportConfig", "ExportResult", "export_bundle"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ran_deploy.bundle import open_bundle
 from ran_deploy.runtime.predictor import Predictor
-from ran_deploy.workflows.engines import AUTO, load_engine
-from ran_deploy.workflows.gpu_choice import on_gpu
+from ran_deploy.workflows.engines.gpu_choice import on_gpu
+from ran_deploy.workflows.engines.loading import AUTO, load_engine
 
 __all__ = ["load"]
 

@@ -16,7 +16,7 @@ from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile, Manifest
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.whole_file import write_whole, write_whole_folder
-from ran_deploy.workflows.engines import find_engine, require_dialect
+from ran_deploy.workflows.engines.loading import find_engine, require_dialect
 
 __all__ = ["SERVED", "best_served", "model_config", "model_name", "write_triton_model"]
 

@@ -33,10 +33,10 @@ from ran_deploy.verification.golden import tolerance_of
 from ran_deploy.verification.golden_rows import ROW_RULES, allowed_errors, lowest_cosines
 from ran_deploy.verification.metrics import relative_l2
 from ran_deploy.whole_file import write_whole_folder
-from ran_deploy.workflows.engines import require_dialect
-from ran_deploy.workflows.evaluators import MODEL_FILE
-from ran_deploy.workflows.golden import read_golden
-from ran_deploy.workflows.lowering import evaluate
+from ran_deploy.workflows.engines.golden import read_golden
+from ran_deploy.workflows.engines.loading import require_dialect
+from ran_deploy.workflows.evaluation.evaluators import MODEL_FILE
+from ran_deploy.workflows.exporting.lowering import evaluate
 
 __all__ = ["write_trtexec_recipe"]
 

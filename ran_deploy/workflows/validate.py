@@ -11,19 +11,19 @@ from ran_deploy.counts import counted
 from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.manifest import Task
 from ran_deploy.verification.embeddings import Compared
-from ran_deploy.workflows.bundle_pair import common_backends
-from ran_deploy.workflows.engines import ALL, expand_backends
-from ran_deploy.workflows.evaluators import Infer
-from ran_deploy.workflows.gpu_choice import on_gpu
-from ran_deploy.workflows.references import OtherBundle, Reference, open_other, open_references
-from ran_deploy.workflows.unlabelled import certify_bundle
-from ran_deploy.workflows.validate_config import Progress, Report, ValidateConfig, Validation, no_progress
-from ran_deploy.workflows.validation_attention import open_attention, shown_attention
-from ran_deploy.workflows.validation_details import with_details
-from ran_deploy.workflows.validation_engines import Compare, run_engines
-from ran_deploy.workflows.validation_images import ValidationImages
-from ran_deploy.workflows.validation_report import report_on, shown_images
-from ran_deploy.workflows.validation_tasks import TASKS, ImageRequest
+from ran_deploy.workflows.engines.gpu_choice import on_gpu
+from ran_deploy.workflows.engines.loading import ALL, expand_backends
+from ran_deploy.workflows.evaluation.evaluators import Infer
+from ran_deploy.workflows.evaluation.images import ValidationImages
+from ran_deploy.workflows.evaluation.tasks import TASKS, ImageRequest
+from ran_deploy.workflows.validation.attention import open_attention, shown_attention
+from ran_deploy.workflows.validation.bundle_pair import common_backends
+from ran_deploy.workflows.validation.config import Progress, Report, ValidateConfig, Validation, no_progress
+from ran_deploy.workflows.validation.details import with_details
+from ran_deploy.workflows.validation.engines import Compare, run_engines
+from ran_deploy.workflows.validation.references import OtherBundle, Reference, open_other, open_references
+from ran_deploy.workflows.validation.report import report_on, shown_images
+from ran_deploy.workflows.validation.unlabelled import certify_bundle
 
 __all__ = ["ValidateConfig", "Validation", "validate_bundle"]
 

@@ -18,7 +18,7 @@ from ran_deploy.bundle import open_bundle
 from ran_deploy.cache import CachedEngine
 from ran_deploy.errors import RanDeployError
 from ran_deploy.manifest import BatchProfile
-from ran_deploy.workflows.engines import load_engine
+from ran_deploy.workflows.engines.loading import load_engine
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMI = """name, driver_version, clocks.current.sm [MHz], power.draw [W]
@@ -179,7 +179,7 @@ def test_pytorch_beside_it_computes_the_same_network(gpu, demo):
     pytest.importorskip("torch")
     peers = gpu("peers")
     bundle = open_bundle(demo.bundle)
-    golden = importlib.import_module("ran_deploy.workflows.golden").read_golden(bundle)
+    golden = importlib.import_module("ran_deploy.workflows.engines.golden").read_golden(bundle)
     infer = peers.eager(peers.Setting(bundle=bundle, checkpoints=(demo.checkpoint,)))
     np.testing.assert_allclose(infer(golden.inputs[:3]), golden.logits["pytorch"][:3], rtol=1e-3, atol=1e-4)
 

@@ -13,7 +13,7 @@ from PIL import Image
 import ran_deploy
 from ran_deploy.bundle import open_bundle
 from ran_deploy.bundle_writing import write_bundle
-from ran_deploy.workflows.golden import read_golden
+from ran_deploy.workflows.engines.golden import read_golden
 
 MODULES = ["stage1.module1", "stage2.module1", "stage3.module1"]
 
@@ -131,7 +131,7 @@ def test_the_table_and_the_page_show_the_attention(call, attentive, few, tmp_pat
 
 
 def test_masks_are_compared_on_some_of_many_images(call, attentive, few, monkeypatch):
-    monkeypatch.setattr("ran_deploy.workflows.validation_attention.ATTENTION_IMAGES", 7)
+    monkeypatch.setattr("ran_deploy.workflows.validation.attention.ATTENTION_IMAGES", 7)
     options = ["--data", few, "--cache-dir", attentive.cache, "--json"]
     report = json.loads(call("ran-validate", attentive.bundle, *options).out)
     assert report["images"] == 40

@@ -18,7 +18,7 @@ from ran_deploy.converters.builders.ort import OrtBuilder
 from ran_deploy.converters.graph import add_constant, array_of, model_bytes, model_from_bytes
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import fingerprint
-from ran_deploy.workflows.golden import Golden, read_golden
+from ran_deploy.workflows.engines.golden import Golden, read_golden
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (32, 20, 28, 3), dtype=np.uint8)
 

@@ -18,7 +18,7 @@ from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.errors import ConfigError
 from ran_deploy.preprocessing import prepare
 from ran_deploy.verification.metrics import relative_l2, row_cosines
-from ran_deploy.workflows.golden import Golden, read_golden
+from ran_deploy.workflows.engines.golden import Golden, read_golden
 
 FEATURES, STEPS = 24, 40
 BACKENDS = ("openvino", "onnxruntime")

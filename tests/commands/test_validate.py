@@ -13,7 +13,7 @@ from PIL import Image
 from ran_deploy.bundle import open_bundle
 from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.errors import OutputError
-from ran_deploy.workflows.golden import Golden, read_golden
+from ran_deploy.workflows.engines.golden import Golden, read_golden
 
 
 def validate(call, demo, *arguments):

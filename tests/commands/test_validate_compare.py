@@ -11,7 +11,7 @@ import pytest
 from ran_deploy.bundle import open_bundle
 from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.precision import Precision
-from ran_deploy.workflows.golden import Golden, read_golden
+from ran_deploy.workflows.engines.golden import Golden, read_golden
 
 
 @pytest.fixture(scope="module")

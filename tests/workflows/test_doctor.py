@@ -33,7 +33,8 @@ def test_an_exported_engine_is_on_record_as_proven_and_an_empty_cache_is_not(dem
 
 
 def test_a_backend_without_engine_comes_with_the_command_that_builds_it(demo, tmp_path, monkeypatch):
-    from ran_deploy.workflows import doctor, engines
+    from ran_deploy.workflows import doctor
+    from ran_deploy.workflows.engines import loading as engines
 
     bundle = open_bundle(demo.bundle)
     for module in (doctor, engines):

@@ -14,7 +14,7 @@ from ran_deploy.converters.graph import model_bytes, model_from_bytes, require_a
 from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.verification.metrics import relative_l2
-from ran_deploy.workflows.quantization import calibration_images, equalized, quantized
+from ran_deploy.workflows.exporting.quantization import calibration_images, equalized, quantized
 
 IMAGES = 16
 

@@ -26,12 +26,12 @@ from ran_deploy.models.weiaicunzai import CifarDesign, CifarNetwork
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.verification.metrics import relative_l2
-from ran_deploy.workflows.engines import load_engine
-from ran_deploy.workflows.evaluators import REFERENCE_FILE
+from ran_deploy.workflows.engines.golden import read_golden
+from ran_deploy.workflows.engines.loading import load_engine
+from ran_deploy.workflows.evaluation.evaluators import REFERENCE_FILE
 from ran_deploy.workflows.export import ExportConfig, export_bundle
-from ran_deploy.workflows.exported_engines import ExportedEngine
-from ran_deploy.workflows.golden import read_golden
-from ran_deploy.workflows.recipe import RecipeOptions
+from ran_deploy.workflows.exporting.engines import ExportedEngine
+from ran_deploy.workflows.exporting.recipe import RecipeOptions
 
 IMAGES = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "calibration.npz"
 MEAN, STD = 0.286, 0.353

@@ -17,7 +17,7 @@ from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.ort import open_reference
 from ran_deploy.verification.metrics import relative_l2
-from ran_deploy.workflows.golden import read_golden
+from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.trtexec import _flags, write_trtexec_recipe
 
 # It reads the options as trtexec documents them, and computes in ONNX Runtime, times FACTOR.
