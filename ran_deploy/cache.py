@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -41,13 +41,15 @@ def default_cache_dir() -> Path:
 class CachedEngine:
     """An engine, the batches it takes, what it requires of a device, and whether it passed the golden self-test here.
 
-    `required` holds values and ranges, as `ran_deploy.requirements` has them.
+    `required` holds values and ranges, as `ran_deploy.requirements` has them. `refit_from` is the graph that an engine
+    without weights gets them from whenever it is loaded; None for one that has its own.
     """
 
     data: bytes
     batch: BatchProfile
     required: Mapping[str, str]
     proven: bool
+    refit_from: bytes | None = None
 
     @property
     def host_code(self) -> bool:
@@ -61,6 +63,7 @@ class _Entry:
     fingerprint: dict[str, str]  # what the engine requires
     batch: BatchProfile
     proven_on: tuple[str, ...] = ()  # keys of devices: a proof counts on the very device alone
+    graph_sha256: str | None = None  # of the graph that an engine without weights was built from
 
 
 class EngineCache:
@@ -73,19 +76,21 @@ class EngineCache:
         self._folder = root / bundle_digest
         refuse_inside_bundle(self._folder)
 
-    def get(self, backend: str, here: Mapping[str, str]) -> CachedEngine | None:
+    def get(
+        self, backend: str, here: Mapping[str, str], read_graph: Callable[[], bytes] = bytes
+    ) -> CachedEngine | None:
         """Return an engine that the device `here` meets; None if there is none or it was damaged.
 
-        The one made for this very device comes before those made to be compatible.
+        The one made for this very device comes before those made to be compatible. `read_graph` gives the graph for
+        engines without weights, of which only those built from this very one are returned.
         """
         own = self._entry_folder(backend, here)
         for folder in (own, *self._others(backend, own)):
             entry = _read_entry(folder)
             if entry is not None and not misfits(entry.fingerprint, here):
-                engine = _read_engine(folder, entry)
+                engine = _read_engine(folder, entry, read_graph)
                 if engine is not None:
-                    proven = device_key(here) in entry.proven_on
-                    return CachedEngine(data=engine, batch=entry.batch, required=entry.fingerprint, proven=proven)
+                    return replace(engine, proven=device_key(here) in entry.proven_on)
         return None
 
     def _others(self, backend: str, own: Path) -> list[Path]:
@@ -113,14 +118,16 @@ class EngineCache:
         A compatible one takes the place of what was made for this very device.
         """
         folder, own = self._entry_folder(backend, engine.required), self._entry_folder(backend, here)
-        digest = sha256_of(engine.data)
+        digests = sha256_of(engine.data), None if engine.refit_from is None else sha256_of(engine.refit_from)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"):
                 earlier = _read_entry(folder) if (folder / ENTRY_FILE).exists() else None
-                proven_on = set(earlier.proven_on) if earlier is not None and earlier.sha256 == digest else set()
+                same = earlier is not None and (earlier.sha256, earlier.graph_sha256) == digests
+                proven_on = set(earlier.proven_on) if earlier is not None and same else set()
                 entry = _Entry(
-                    sha256=digest,
+                    sha256=digests[0],
+                    graph_sha256=digests[1],
                     fingerprint=dict(engine.required),
                     batch=engine.batch,
                     proven_on=tuple(sorted(proven_on | ({device_key(here)} if engine.proven else set()))),
@@ -155,15 +162,20 @@ def _read_entry(folder: Path) -> _Entry | None:
         return None
 
 
-def _read_engine(folder: Path, entry: _Entry) -> bytes | None:
+def _read_engine(folder: Path, entry: _Entry, read_graph: Callable[[], bytes]) -> CachedEngine | None:
+    """Return the engine, not proven; None, with a warning if it is damaged or of another graph, where there is none."""
     try:
-        engine = (folder / ENGINE_FILE).read_bytes()
+        data = (folder / ENGINE_FILE).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as exc:
         logger.warning("ignoring the damaged cache entry %s (%s)", folder, exc)
         return None
-    if sha256_of(engine) == entry.sha256:
-        return engine
-    logger.warning("ignoring the damaged cache entry %s (its sha256 differs)", folder)
-    return None
+    if sha256_of(data) != entry.sha256:
+        logger.warning("ignoring the damaged cache entry %s (its sha256 differs)", folder)
+        return None
+    graph = None if entry.graph_sha256 is None else read_graph()
+    if graph is not None and sha256_of(graph) != entry.graph_sha256:
+        logger.warning("ignoring the engine without weights in %s: it was built from another graph", folder)
+        return None
+    return CachedEngine(data=data, batch=entry.batch, required=entry.fingerprint, proven=False, refit_from=graph)

@@ -17,7 +17,15 @@ from typing import Any
 
 from ran_deploy.errors import BackendUnavailableError
 
-__all__ = ["LogCollector", "import_onnxruntime", "import_openvino", "import_tensorrt", "one_line", "tensorrt_log"]
+__all__ = [
+    "LogCollector",
+    "import_onnxruntime",
+    "import_openvino",
+    "import_tensorrt",
+    "one_line",
+    "parser_error",
+    "tensorrt_log",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +97,14 @@ def import_tensorrt(package: str) -> ModuleType:
             "tensorrt."
         )
     return trt
+
+
+def parser_error(error: Any) -> str:
+    """Return what TensorRT's ONNX parser refuses: the node, where it names one, and the reason."""
+    # A missing GPU echoes through every description; it is never the reason here.
+    lines = [line for line in error.desc().splitlines() if "catchCudaError" not in line]
+    reason = f"{error.code().name}: {one_line(' '.join(lines))}"
+    return f"node {error.node_name()!r} ({error.node_operator()}): {reason}" if error.node_operator() else reason
 
 
 class LogCollector:

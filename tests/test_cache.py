@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,35 @@ def test_an_engine_for_several_versions_brings_code(tmp_path):
     assert not PLAN.host_code
     assert not replace(PLAN, required={**ORIN, "compute capability": ">=8.0"}).host_code
     assert not BLOB.host_code
+
+
+def test_an_engine_without_weights_comes_with_the_very_graph_it_was_built_from(tmp_path, caplog):
+    cache, stripped = EngineCache(tmp_path, "digest"), replace(PLAN, refit_from=b"graph")
+    folder = cache.put("tensorrt", ORIN, stripped)
+    assert cache.get("tensorrt", ORIN, lambda: b"graph") == stripped
+    assert json.loads((folder / "entry.json").read_text())["graph_sha256"] == hashlib.sha256(b"graph").hexdigest()
+    assert cache.get("tensorrt", ORIN, lambda: b"another graph") is None
+    assert "it was built from another graph" in caplog.text
+    assert cache.get("tensorrt", ORIN) is None  # who has no graph cannot use it
+
+
+def test_a_graph_is_read_for_engines_without_weights_alone(tmp_path):
+    def never() -> bytes:
+        raise AssertionError("read")
+
+    cache = EngineCache(tmp_path, "digest")
+    folder = cache.put("tensorrt", ORIN, PLAN)
+    entry = json.loads((folder / "entry.json").read_text())
+    assert entry.pop("graph_sha256") is None
+    (folder / "entry.json").write_text(json.dumps(entry))  # as earlier releases wrote it
+    assert cache.get("tensorrt", ORIN, never) == PLAN
+
+
+def test_a_proof_is_of_the_engine_with_its_graph(tmp_path):
+    cache, updated = EngineCache(tmp_path, "digest"), {**ORIN, "tensorrt": "10.16.2"}
+    cache.put("tensorrt", updated, replace(WIDE, refit_from=b"graph"))
+    cache.put("tensorrt", ORIN, replace(WIDE, refit_from=b"another graph"))
+    assert not cache.get("tensorrt", updated, lambda: b"another graph").proven
 
 
 def test_an_entry_of_an_earlier_release_is_proven_anew(tmp_path):

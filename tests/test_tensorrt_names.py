@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ran_deploy import vendors
+from ran_deploy import tensorrt_refit, vendors
 from ran_deploy.converters.builders import trt as builder
 from ran_deploy.converters.builders import trt_dla as dla
 from ran_deploy.converters.builders import trt_inspector as inspection
@@ -30,7 +30,6 @@ OWNERS = {
         "cache": "ITimingCache",
         "profile": "IOptimizationProfile",
         "parser": "OnnxParser",
-        "error": "ParserError",
         "tensor": "ITensor",
     },
     dla: {
@@ -59,7 +58,8 @@ OWNERS = {
     },
     trt_profiles: {"engine": "ICudaEngine"},
     trt_slot: {"context": "IExecutionContext"},
-    vendors: {"trt": "", "levels": "ILogger.Severity"},
+    tensorrt_refit: {"trt": "", "refitter": "Refitter", "parser": "OnnxParserRefitter"},
+    vendors: {"trt": "", "levels": "ILogger.Severity", "error": "ParserError"},
 }
 RTX_ONLY = {  # asked of TensorRT-RTX alone, and missing from one of the others at least
     ("", "ComputeCapability"),
@@ -104,6 +104,9 @@ def test_the_names_are_found_in_the_sources():
     assert {("EngineInspector", "execution_context"), ("LayerInformationFormat", "JSON")} <= set(USED)
     assert {("IExecutionContext", "set_device_memory"), ("ICudaEngine", "num_optimization_profiles")} <= set(USED)
     assert ("ExecutionContextAllocationStrategy", "USER_MANAGED") in USED
+    assert {("OnnxParserRefitter", "refit_from_bytes"), ("BuilderFlag", "STRIP_PLAN"), ("ParserError", "desc")} <= set(
+        USED
+    )
     assert len(USED) > 45
 
 

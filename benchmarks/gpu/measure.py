@@ -167,7 +167,8 @@ def gains(
 
 def inspected(backend: str, engine: CachedEngine) -> EngineLayers:
     """Return what TensorRT's inspector tells of the layers of an engine."""
-    text = inspect_engine(backend.replace("-", "_"), engine.data, host_code=engine.host_code)
+    package = backend.replace("-", "_")
+    text = inspect_engine(package, engine.data, host_code=engine.host_code, refit_from=engine.refit_from)
     return layers_from_inspector(text)
 
 
@@ -199,7 +200,8 @@ def timings(
     if TRTEXEC in options.peers and predictor.backend == "tensorrt":
         engine = find_engine(bundle, predictor.backend, options.cache_dir)
         assert engine is not None
-        rows += trtexec_rows(engine.data, bundle.manifest.preprocessing.crop, options.batches, options.seconds)
+        if engine.refit_from is None:  # trtexec refits none
+            rows += trtexec_rows(engine.data, bundle.manifest.preprocessing.crop, options.batches, options.seconds)
     return with_ratios(rows)
 
 

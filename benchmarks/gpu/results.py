@@ -78,13 +78,18 @@ class Builds:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """The engine of one option of ran-build; `ratio` is its median over that of the engine without, taken in turn."""
+    """The engine of one option of ran-build; `ratio` is its median over that of the engine without, taken in turn.
+
+    `load_seconds` are of opening it, refitting included; `relative_l2` is how far its logits are from that engine's.
+    """
 
     option: str
     batch: int
     build_seconds: float | None = None
     engine_bytes: int | None = None
+    load_seconds: float | None = None
     self_test: str | None = None
+    relative_l2: float | None = None
     p50_ms: float | None = None
     ratio: float | None = None
     problem: str | None = None
@@ -227,14 +232,17 @@ def variant_table(engine: EngineResult) -> Iterator[str]:
     """Yield what each option of a build gives, beside the engine without it."""
     yield f"### Options of ran-build: {label(engine)}, {engine.backend}"
     yield ""
-    yield "| option | build s | MiB | golden self-test | batch | median ms | of ours |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| option | build s | MiB | load s | golden self-test | rel. L2 to ours | batch | median ms | of ours |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for row in engine.variants:
         seconds = "" if row.build_seconds is None else f"{row.build_seconds:.1f}"
         size = "" if row.engine_bytes is None else f"{row.engine_bytes / 2**20:.1f}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        load = "" if row.load_seconds is None else f"{row.load_seconds:.2f}"
         test = cell(row.self_test or f"no: {row.problem}")
-        yield f"| `{row.option}` | {seconds} | {size} | {test} | {row.batch} | {ms(row.p50_ms)} | {ratio} |"
+        distance = "" if row.relative_l2 is None else f"{row.relative_l2:.5f}"
+        made = f"{seconds} | {size} | {load} | {test} | {distance}"
+        yield f"| `{row.option}` | {made} | {row.batch} | {ms(row.p50_ms)} | {ratio} |"
 
 
 def ms(value: float | None) -> str:

@@ -13,17 +13,19 @@ from ran_deploy.bundle import Bundle
 from ran_deploy.converters.builders import GpuOptions, HardwareLevel
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.vendors import one_line
+from ran_deploy.verification.metrics import relative_l2
 from ran_deploy.workflows.engines.golden import golden_result, read_golden
 from ran_deploy.workflows.engines.loading import fresh_engine, open_predictor
 from ran_deploy.workflows.validation.speed import measure_in_turn
 
-_OPTIMUM = {"--optimum-profile": GpuOptions(optimum_profile=True)}
+_BOTH = {"none": GpuOptions(), "--optimum-profile": GpuOptions(optimum_profile=True)}  # none: what chance does
 VARIANTS: dict[str, dict[str, GpuOptions]] = {
-    "tensorrt-rtx": _OPTIMUM,
+    "tensorrt-rtx": _BOTH,
     "tensorrt": {
-        **_OPTIMUM,
+        **_BOTH,
         **{f"--hardware-compatible {level.value}": GpuOptions(hardware=level) for level in HardwareLevel},
         "--version-compatible": GpuOptions(version_compatible=True),
+        "--strip-weights": GpuOptions(strip_weights=True),
     },
 }
 
@@ -43,8 +45,11 @@ def _variant(
         start = time.perf_counter()
         engine = fresh_engine(bundle, ours.backend, ours.batch, gpu)
         row = row.having(build_seconds=time.perf_counter() - start, engine_bytes=len(engine.data))
+        start = time.perf_counter()
         with open_predictor(bundle.manifest, ours.backend, engine, threads=0) as theirs:
+            row = row.having(load_seconds=time.perf_counter() - start)
             row = row.having(self_test=golden_result(theirs, read_golden(bundle)).summary)
+            row = row.having(relative_l2=relative_l2(ours.infer_batch(images), theirs.infer_batch(images)))
             calls = {(name, len(images), ""): each for name, each in _calls(ours, theirs, images).items()}
             found = {name: timing.latency_ms.p50 for (name, _, _), timing in measure_in_turn(calls, seconds).items()}
         return row.having(p50_ms=found["theirs"], ratio=found["theirs"] / found["ours"])

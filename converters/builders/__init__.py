@@ -41,6 +41,7 @@ class GpuOptions:
     `hardware` None is the GPU model of the build alone. `version_compatible`: later releases of TensorRT load it too.
     `optimum_profile`: kernels for the optimal batch alone beside those for all batches, which makes the engine larger.
     `dla`: what can runs on the DLA of a Jetson, the rest on its GPU; `half_pixel`: in a graph whose Resize it takes.
+    `strip_weights`: an engine without them, which is given those of the graph whenever it is loaded.
     """
 
     workspace_bytes: int = 2**30
@@ -51,6 +52,7 @@ class GpuOptions:
     optimum_profile: bool = False
     dla: bool = False
     half_pixel: bool = False
+    strip_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.workspace_bytes < 2**20:
@@ -59,6 +61,9 @@ class GpuOptions:
             raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
         if self.half_pixel and not self.dla:
             raise ConfigError("--half-pixel changes what the network computes, for DLA: add --dla, or leave it out.")
+        if self.strip_weights and (self.dla or self.version_compatible):
+            other = "--dla" if self.dla else "--version-compatible"
+            raise ConfigError(f"--strip-weights does not go with {other}: leave one of them out.")
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -92,6 +97,11 @@ class BuildOptions:
     gpu: GpuOptions = field(default_factory=GpuOptions)
 
     def __post_init__(self) -> None:
+        if self.gpu.strip_weights and self.precision is Precision.INT8:
+            raise ConfigError(
+                "--strip-weights is for FP32 and FP16, and this bundle is int8: for Q/DQ, TensorRT's parser makes "
+                "weights of its own, which the graph cannot give back. Leave it out, or export with --precision fp16."
+            )
         if not self.gpu.dla:
             return
         if self.precision is not Precision.FP16:

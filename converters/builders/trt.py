@@ -13,7 +13,7 @@ from ran_deploy.converters.builders.phases import Phases
 from ran_deploy.converters.builders.trt_dla import DlaLayers, ask_dla, fix_batch, use_dla
 from ran_deploy.errors import BackendUnavailableError, BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
-from ran_deploy.vendors import import_tensorrt, one_line, tensorrt_log
+from ran_deploy.vendors import import_tensorrt, one_line, parser_error, tensorrt_log
 
 __all__ = ["TensorRtBuilder", "TensorRtRtxBuilder"]
 
@@ -113,6 +113,8 @@ class TensorRtBuilder:
             self._widen(config, options)
         if options.dla:
             self._accelerate(config)
+        if options.strip_weights:
+            self._strip(config)
         return config
 
     def _timing_cache(self, config: Any, timings: bytes) -> Any:
@@ -148,11 +150,20 @@ class TensorRtBuilder:
     def _accelerate(self, config: Any) -> None:
         use_dla(self._trt, self._builder, config)
 
+    def _strip(self, config: Any) -> None:
+        """Leave the weights out, for an engine that gets the very same ones back whenever it is loaded.
+
+        For those NVIDIA promises the speed of an engine with weights; the general REFIT may lose a bias in 11.3.
+        https://docs.nvidia.com/deeplearning/tensorrt/11.3.0/inference-library/refitting-engines.html
+        """
+        config.set_flag(self._trt.BuilderFlag.STRIP_PLAN)
+        config.set_flag(self._trt.BuilderFlag.REFIT_IDENTICAL)
+
     def _parse(self, network: Any, graph: bytes) -> None:
         parser = self._trt.OnnxParser(network, self._log.trt_logger)
         parsed = parser.parse(graph)
         if parser.num_errors:
-            raise BuildError(f"{self._name} refuses the graph: {_parser_error(parser.get_error(0))}")
+            raise BuildError(f"{self._name} refuses the graph: {parser_error(parser.get_error(0))}")
         # The parser accepts text and empty files as graphs of nothing.
         if not parsed or network.num_inputs == 0 or network.num_outputs == 0:
             raise BuildError(f"{self._name} finds no network in the graph ({len(graph)} bytes). Export it again.")
@@ -199,6 +210,13 @@ class TensorRtRtxBuilder(TensorRtBuilder):
     def _accelerate(self, config: Any) -> None:
         del config
         raise ConfigError(f"{self.package} knows no DLA. Leave --dla out, or choose --backend tensorrt.")
+
+    def _strip(self, config: Any) -> None:
+        # 1.7.1 wants a GPU for it, and tells less of weights that are missing: pytorch/TensorRT pull request 4198.
+        del config
+        raise ConfigError(
+            f"{self._name} gets its weights with the engine. Leave --strip-weights out, or choose --backend tensorrt."
+        )
 
 
 def _profile_batches(options: BuildOptions) -> tuple[BatchProfile, ...]:
@@ -248,10 +266,3 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 def _network_flags(trt: Any) -> int:
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
-
-
-def _parser_error(error: Any) -> str:
-    # A missing GPU echoes through every description; it is never the reason here.
-    lines = [line for line in error.desc().splitlines() if "catchCudaError" not in line]
-    reason = f"{error.code().name}: {one_line(' '.join(lines))}"
-    return f"node {error.node_name()!r} ({error.node_operator()}): {reason}" if error.node_operator() else reason

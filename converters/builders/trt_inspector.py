@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from ran_deploy.errors import BuildError
+from ran_deploy.tensorrt_refit import refit_engine
 from ran_deploy.vendors import import_tensorrt, tensorrt_log
 
 __all__ = ["inspect_engine"]
 
 
-def inspect_engine(package: str, engine: bytes, *, host_code: bool = False) -> str:
+def inspect_engine(package: str, engine: bytes, *, host_code: bool = False, refit_from: bytes | None = None) -> str:
     """Return the layers of an engine as JSON, for the batch it is optimised for. The caller has made or checked it.
 
-    Raises: BuildError if it cannot be loaded here, which takes a GPU.
+    `refit_from` is the graph of one that was built without weights.
+    Raises: BuildError if it cannot be loaded here, which takes a GPU; EngineMismatchError if it gets no weights.
     """
     trt = import_tensorrt(package)
     log = tensorrt_log(package)
@@ -21,6 +23,8 @@ def inspect_engine(package: str, engine: bytes, *, host_code: bool = False) -> s
     runtime = trt.Runtime(log.trt_logger)
     runtime.engine_host_code_allowed = host_code
     loaded = runtime.deserialize_cuda_engine(engine)
+    if loaded is not None and refit_from is not None:
+        refit_engine(trt, log, loaded, refit_from)
     context = None if loaded is None else loaded.create_execution_context()
     if context is None:
         reason = log.take_errors() or "no reason given"

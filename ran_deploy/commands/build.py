@@ -64,12 +64,14 @@ def build(
     from ran_deploy.manifest import BatchProfile
     from ran_deploy.workflows.build import build_engine
     from ran_deploy.workflows.engines.gpu_choice import on_gpu
-    from ran_deploy.workflows.triton import best_served, write_triton_model
+    from ran_deploy.workflows.triton import WITH_WEIGHTS, best_served, write_triton_model
 
     if trtexec is not None:
         refuse_beside_trtexec(backend, triton=triton, device=device, **options)
-    if triton is not None:
-        best_served([backend])  # before minutes of building
+    if triton is not None:  # before minutes of building
+        best_served([backend])
+        if options["strip_weights"]:
+            raise ConfigError(WITH_WEIGHTS)
     profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
     opened = open_bundle(bundle, require_signature=require_signature)
     if trtexec is not None:
@@ -101,7 +103,10 @@ def outcome(backend: str, built: BuiltEngine, model: Path | None) -> dict[str, A
         "cache": str(built.folder),
         "self_test": built.self_test,
         "layers": built.layers,
+        "engine_bytes": built.engine_bytes,
     }
+    if built.graph_bytes is not None:
+        found["weights_from_graph_bytes"] = built.graph_bytes
     if built.dla is not None:
         found["dla"] = built.dla
     return found if model is None else {**found, "triton": str(model)}
@@ -111,6 +116,9 @@ def built_lines(built: BuiltEngine) -> list[str]:
     """Return the outcome of the self-test and, where they are known, what the engine consists of and what DLA takes."""
     pending = "self-test pending: the engine cannot run on this machine; it is proven when it is first loaded"
     lines = [pending if built.self_test is None else built.self_test.summary]
+    if built.graph_bytes is not None:
+        engine, graph = (size / 1e6 for size in (built.engine_bytes, built.graph_bytes))
+        lines.append(f"without weights: {engine:.1f} MB; the bundle's graph of {graph:.1f} MB gives them at each load")
     if built.layers is not None:
         lines += engine_lines(built.layers)
     if built.dla is not None:

@@ -85,6 +85,8 @@ def report_lines(report: DeviceReport) -> list[str]:
         lines.append(f"{each.backend}: {each.state.value}")
         if each.reason:
             lines.append(f"  {each.reason}")
+        if each.stripped:
+            lines.append("  its engine has no weights: the bundle's graph gives them at each load")
         if each.fingerprint:
             lines.append(f"  here: {', '.join(f'{part} {value}' for part, value in each.fingerprint.items())}")
         if each.next_step:

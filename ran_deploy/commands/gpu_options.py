@@ -40,6 +40,11 @@ _OTHERS = (
         help="TensorRT: also kernels for just the OPT of --batch; a larger engine, a longer build.",
     ),
     click.option(
+        "--strip-weights",
+        is_flag=True,
+        help="TensorRT, FP32 and FP16: an engine without weights, which the bundle's graph gives it at each load.",
+    ),
+    click.option(
         "--workspace", type=click.IntRange(min=1), metavar="MIB", help="TensorRT: scratch memory.  [default: 1024]"
     ),
     click.option(
@@ -74,6 +79,7 @@ def gpu_options(
     optimum_profile: bool = False,
     dla: bool = False,
     half_pixel: bool = False,
+    strip_weights: bool = False,
 ) -> GpuOptions | None:
     """Return what the builder of a GPU engine is told; None where nothing was asked for."""
     from ran_deploy.converters.builders import GpuOptions, HardwareLevel
@@ -87,6 +93,7 @@ def gpu_options(
         "optimum_profile": optimum_profile or None,
         "dla": dla or None,
         "half_pixel": half_pixel or None,
+        "strip_weights": strip_weights or None,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     return GpuOptions(**given) if given else None

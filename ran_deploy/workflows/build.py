@@ -38,12 +38,15 @@ LAYERS_FILE = "layers.json"  # beside the engine, as TensorRT's inspector wrote 
 class BuiltEngine:
     """A new engine in the cache. `self_test` is None where it cannot run here yet, `layers` where none can tell.
 
-    `dla` says what runs on it and why the rest does not; None unless the build is for DLA.
+    `dla` says what runs on it and why the rest does not; None unless the build is for DLA. `graph_bytes` is the size of
+    the graph that an engine without weights gets them from; None for one that has its own.
     """
 
     folder: Path
     self_test: SelfTestResult | None
     layers: EngineLayers | None
+    engine_bytes: int
+    graph_bytes: int | None = None
     dla: tuple[DlaLayers, ...] | None = None
 
 
@@ -77,7 +80,14 @@ def build_engine(
     if folder is None:
         raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
     layers = _kept_layers(text, folder)
-    return BuiltEngine(folder=folder, self_test=result, layers=layers, dla=dla)
+    return BuiltEngine(
+        folder=folder,
+        self_test=result,
+        layers=layers,
+        engine_bytes=len(engine.data),
+        graph_bytes=None if engine.refit_from is None else len(engine.refit_from),
+        dla=dla,
+    )
 
 
 def _proven(
@@ -98,7 +108,8 @@ def _inspected(backend: str, engine: CachedEngine) -> str | None:
     if backend not in BUILT_ON_REQUEST:
         return None
     try:
-        return inspect_engine(backend.replace("-", "_"), engine.data, host_code=engine.host_code)
+        package = backend.replace("-", "_")
+        return inspect_engine(package, engine.data, host_code=engine.host_code, refit_from=engine.refit_from)
     except RanDeployError as exc:  # the engine is right, whatever is known of its layers
         logger.warning("%s", exc)
         return None

@@ -40,13 +40,17 @@ class State(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class BackendState:
-    """One backend of the bundle on this device; `next_step` is a command, None where nothing has to be done."""
+    """One backend of the bundle on this device; `next_step` is a command, None where nothing has to be done.
+
+    `stripped`: its engine has no weights, and gets those of the bundle's graph whenever it is loaded.
+    """
 
     backend: str
     state: State
     reason: str | None = None
     fingerprint: dict[str, str] | None = None
     next_step: str | None = None
+    stripped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +123,8 @@ def _state(bundle: Bundle, backend: str, reason: str | None, cache_dir: Path | N
     engine = find_engine(bundle, backend, cache_dir)
     if engine is not None:
         state = State.PROVEN if engine.proven else State.UNPROVEN
-        return BackendState(backend=backend, state=state, fingerprint=here)
+        stripped = engine.refit_from is not None
+        return BackendState(backend=backend, state=state, fingerprint=here, stripped=stripped)
     return BackendState(backend=backend, state=State.MADE_ON_LOAD, fingerprint=here)
 
 

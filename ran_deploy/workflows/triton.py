@@ -18,9 +18,10 @@ from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.whole_file import write_whole, write_whole_folder
 from ran_deploy.workflows.engines.loading import find_engine, require_dialect
 
-__all__ = ["SERVED", "best_served", "model_config", "model_name", "write_triton_model"]
+__all__ = ["SERVED", "WITH_WEIGHTS", "best_served", "model_config", "model_name", "write_triton_model"]
 
 LABELS = "labels.txt"
+WITH_WEIGHTS = "Triton gives an engine no weights, so it needs one that has them: build it without --strip-weights."
 Field = str | int | bool | Mapping[str, "Field"] | Sequence["Field"]
 
 
@@ -70,7 +71,8 @@ def write_triton_model(
     It becomes version 1 of a new model, or the next version of the model of that name, which Triton then rolls out.
     A version is whole or not there. TensorRT plans are those of this machine, as Triton on it loads no other; for
     ONNX Runtime and OpenVINO it is the bundle's graph, which Triton compiles.
-    Raises: ConfigError for a backend Triton lacks, a plan that was never built here or takes no single image, and a
+    Raises: ConfigError for a backend Triton lacks, a plan that was never built here, takes no single image or lacks its
+    weights, and a
     model of that name that is configured in another way; OutputError.
     """
     served = _served(backend)
@@ -146,6 +148,8 @@ def _model_file(bundle: Bundle, backend: str, cache_dir: Path | None) -> tuple[b
             f"There is no TensorRT engine of {bundle.path} for this machine. Build it on the server, beside Triton's "
             f"TensorRT version: ran-build {bundle.path} --backend tensorrt."
         )
+    if engine.refit_from is not None:
+        raise ConfigError(WITH_WEIGHTS)
     if engine.batch.minimum != 1:
         raise ConfigError(
             f"The TensorRT engine takes batches from {engine.batch.minimum}; Triton sends single images too. Build it "

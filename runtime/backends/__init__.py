@@ -23,7 +23,13 @@ class RunnerClass(Protocol):
     """What an entry of RUNNERS names."""
 
     def __call__(
-        self, engine: bytes, *, threads: int = 0, host_code: bool = False, kernels: KeptFile | None = None
+        self,
+        engine: bytes,
+        *,
+        threads: int = 0,
+        host_code: bool = False,
+        kernels: KeptFile | None = None,
+        refit_from: bytes | None = None,
     ) -> Runner: ...
 
     def require(self) -> None:
@@ -36,15 +42,22 @@ class RunnerClass(Protocol):
 
 
 def open_runner(
-    backend: str, engine: bytes, *, threads: int = 0, host_code: bool = False, kernels: KeptFile | None = None
+    backend: str,
+    engine: bytes,
+    *,
+    threads: int = 0,
+    host_code: bool = False,
+    kernels: KeptFile | None = None,
+    refit_from: bytes | None = None,
 ) -> Runner:
     """Load `engine`, whose digest the caller has checked: an engine is executable code. `threads` 0: all the CPU has.
 
     `host_code`: the engine may bring the vendor's runtime as a library of its own, as version-compatible ones do.
     `kernels`: where a backend that compiles when it loads, TensorRT-RTX alone, finds and keeps what it compiled.
+    `refit_from`: the ONNX graph that an engine of TensorRT without weights gets them from.
     Raises: BackendUnavailableError if `backend` cannot run here, EngineMismatchError if this is no engine of it.
     """
-    return _runner_class(backend)(engine, threads=threads, host_code=host_code, kernels=kernels)
+    return _runner_class(backend)(engine, threads=threads, host_code=host_code, kernels=kernels, refit_from=refit_from)
 
 
 def fingerprint(backend: str) -> dict[str, str]:

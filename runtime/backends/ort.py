@@ -32,9 +32,15 @@ class OrtRunner:
     """Runs a graph as it is: engines are optimised when they are built, and reference graphs must not be."""
 
     def __init__(
-        self, engine: bytes, *, threads: int = 0, host_code: bool = False, kernels: KeptFile | None = None
+        self,
+        engine: bytes,
+        *,
+        threads: int = 0,
+        host_code: bool = False,
+        kernels: KeptFile | None = None,
+        refit_from: bytes | None = None,
     ) -> None:
-        del host_code, kernels  # its engines bring no code, and are compiled when they are built
+        del host_code, kernels, refit_from  # its engines are compiled when they are built, and hold all they need
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -23,9 +23,15 @@ class OpenVinoRunner:
     """A compiled model and a pool of its requests: one request serves one call at a time."""
 
     def __init__(
-        self, engine: bytes, *, threads: int = 0, host_code: bool = False, kernels: KeptFile | None = None
+        self,
+        engine: bytes,
+        *,
+        threads: int = 0,
+        host_code: bool = False,
+        kernels: KeptFile | None = None,
+        refit_from: bytes | None = None,
     ) -> None:
-        del host_code, kernels  # its engines bring no code, and are compiled when they are built
+        del host_code, kernels, refit_from  # its engines are compiled when they are built, and hold all they need
         openvino = import_openvino()
         blob, hint = unpack_openvino_engine(engine)
         settings: dict[str, Any] = {

@@ -40,6 +40,7 @@ class TensorRtRunner:
         threads: int = 0,
         host_code: bool = False,
         kernels: KeptFile | None = None,
+        refit_from: bytes | None = None,
         slots: int = SLOTS,
         graphs: bool = True,
     ) -> None:
@@ -50,7 +51,9 @@ class TensorRtRunner:
         self._kernels = kernels
         with cuda.on_device(self._device):
             compiled = kernels.read() if kernels is not None else b""
-            loaded = TensorRtEngine(self.package, engine, host_code=host_code, graphs=graphs, compiled=compiled)
+            loaded = TensorRtEngine(
+                self.package, engine, host_code=host_code, graphs=graphs, compiled=compiled, refit_from=refit_from
+            )
             self._engine: TensorRtEngine | None = loaded
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles
             self._slots = Slots(lambda: Slot(loaded, integrated=integrated), slots)

@@ -289,6 +289,8 @@ def test_options_of_a_build_are_proven_and_timed_beside_the_engine_without(gpu, 
         good, bad = gpu("variants").variants(bundle, predictor, images, 0.01, asked)
     assert "golden self-test passed" in good.self_test
     assert good.engine_bytes > 10_000
+    assert 0 < good.load_seconds < 60
+    assert good.relative_l2 == 0.0  # ONNX Runtime has no such option, so its engine is the same
     assert 0.1 < good.ratio < 10
     assert (good.problem, bad.ratio) == (None, None)
     assert "tensorrt" in bad.problem  # an engine of ONNX Runtime has no version of TensorRT

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+
+from ran_deploy.commands.build import built_lines, outcome
+from ran_deploy.workflows.build import BuiltEngine
 
 
 def test_build_keeps_a_proven_engine_and_says_so_in_json(call, demo, tmp_path):
@@ -65,6 +70,23 @@ def test_build_for_dla_refuses_int8_and_what_it_cannot_do(call, demo, tmp_path):
     arguments = ["--backend", "tensorrt-rtx", "--cache-dir", tmp_path / "cache"]
     call("ran-build", demo.bundle, *arguments, "--dla", "--batch", "4:4:4").assert_refused("this bundle is int8")
     call("ran-build", demo.bundle, *arguments, "--half-pixel").assert_refused("add --dla")
+
+
+def test_build_without_weights_refuses_int8_and_triton(call, demo, tmp_path):
+    arguments = ["--backend", "tensorrt", "--cache-dir", tmp_path / "cache", "--strip-weights"]
+    call("ran-build", demo.bundle, *arguments).assert_refused("this bundle is int8", "export with --precision fp16")
+    call("ran-build", demo.bundle, *arguments, "--triton", tmp_path / "models").assert_refused(
+        "needs one that has them: build it without --strip-weights"
+    )
+
+
+def test_build_says_what_is_left_without_weights():
+    built = BuiltEngine(folder=Path(), self_test=None, layers=None, engine_bytes=3_140_000, graph_bytes=63_960_000)
+    lines = built_lines(built)
+    assert "without weights: 3.1 MB; the bundle's graph of 64.0 MB gives them at each load" in lines
+    assert outcome("tensorrt", built, None)["weights_from_graph_bytes"] == 63_960_000
+    whole = replace(built, graph_bytes=None)
+    assert "weights" not in f"{built_lines(whole)} {outcome('tensorrt', whole, None)}"
 
 
 def test_build_options_of_gpus_are_refused_for_other_engines(call, demo, tmp_path):

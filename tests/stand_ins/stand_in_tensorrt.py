@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from stand_in_gpu import StandInGpu
 from stand_in_memory import GpuError
+from stand_in_refit import OnnxParserRefitter, Refitter, weight_digests
 from stand_in_stream import Operation
 
 CLASSES = 10
@@ -27,10 +28,18 @@ SCRATCH_BYTES_PER_ROW = 1024
 
 
 def engine_bytes(
-    profiles: list[tuple[int, int, int]], *, image: tuple[int, ...] = (9, 14, 3), dynamic: bool = True
+    profiles: list[tuple[int, int, int]],
+    *,
+    image: tuple[int, ...] = (9, 14, 3),
+    dynamic: bool = True,
+    stripped: bytes | None = None,
 ) -> bytes:
-    """Return an engine for batches of `profiles`, each (minimum, optimum, maximum)."""
-    return MAGIC + json.dumps({"profiles": profiles, "image": image, "dynamic": dynamic}).encode()
+    """Return an engine for batches of `profiles`, each (minimum, optimum, maximum).
+
+    `stripped` is the graph of one that was built without its weights.
+    """
+    lacks = None if stripped is None else weight_digests(stripped)
+    return MAGIC + json.dumps({"profiles": profiles, "image": image, "dynamic": dynamic, "lacks": lacks}).encode()
 
 
 def row_sums(images: np.ndarray) -> np.ndarray:
@@ -100,6 +109,8 @@ class Engine:
         self.profiles = [tuple(each) for each in facts["profiles"]]
         self.row = tuple(facts["image"])
         self.dynamic = facts["dynamic"]
+        self.lacks: dict[str, str] | None = facts["lacks"]  # sha256 by name; None: it is not to be refitted
+        self.identical = True  # whether what it was refitted with is what it was built with
         self.num_io_tensors = 2
         self.num_optimization_profiles = len(self.profiles)
         self.device_memory_size_v2 = SCRATCH_BYTES_PER_ROW * max(each[2] for each in self.profiles)
@@ -128,6 +139,8 @@ class Engine:
         if not self.alone.acquire(blocking=False):
             self.gpu.fault("two threads made contexts of one engine at once")
             self.alone.acquire()
+        if self.lacks:
+            self.gpu.fault("a context was made of an engine without weights")
         try:
             self.gpu.entered("create_execution_context")
             self.gpu.pause()
@@ -221,7 +234,9 @@ class Context:
                 self.gpu.entered("kernel")
                 images = self.gpu.read(image, size).reshape(batch, *self.engine.row).copy()
                 self.gpu.pause()
-                self.gpu.write(logits, row_sums(images))
+                self.gpu.write(
+                    logits, row_sums(images) if self.engine.identical else np.full((batch, CLASSES), np.nan, np.float32)
+                )
 
         return Operation(run, ((image, size),), ((logits, batch * CLASSES * 4),), scratch=self.memory)
 
@@ -248,6 +263,7 @@ def stand_in_tensorrt(gpu: StandInGpu, name: str = "tensorrt") -> types.ModuleTy
     module.__version__ = "10.99.0"
     module.Runtime, module.ILogger, module.TensorIOMode = Runtime, ILogger, TensorIOMode
     module.ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
+    module.Refitter, module.OnnxParserRefitter = Refitter, OnnxParserRefitter
     if kind is RtxEngine:
         module.CudaGraphStrategy = CudaGraphStrategy
     module.nptype = lambda dtype: dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -124,7 +125,7 @@ def load_engine(
     if reason := unavailable_reason(backend):
         raise BackendUnavailableError(reason)
     cache, here = engine_cache(bundle, cache_dir), fingerprint(backend)
-    engine, origin = cache.get(backend, here), "cache"
+    engine, origin = _kept_engine(bundle, backend, here, cache_dir), "cache"
     if engine is None:
         engine, origin = _bundled_engine(bundle, backend, here), "bundle"
     if engine is None and backend in BUILT_ON_REQUEST:
@@ -149,14 +150,21 @@ def find_engine(bundle: Bundle, backend: str, cache_dir: Path | None = None) -> 
     Raises: BackendUnavailableError if the backend's package is missing.
     """
     here = fingerprint(backend)
-    return engine_cache(bundle, cache_dir).get(backend, here) or _bundled_engine(bundle, backend, here)
+    return _kept_engine(bundle, backend, here, cache_dir) or _bundled_engine(bundle, backend, here)
 
 
 def open_predictor(
     manifest: Manifest, backend: str, engine: CachedEngine, threads: int, kernels: KeptFile | None = None
 ) -> Predictor:
     """Load an engine without proving it."""
-    runner = open_runner(backend, engine.data, threads=threads, host_code=engine.host_code, kernels=kernels)
+    runner = open_runner(
+        backend,
+        engine.data,
+        threads=threads,
+        host_code=engine.host_code,
+        kernels=kernels,
+        refit_from=engine.refit_from,
+    )
     return Predictor(runner, manifest, backend, batch=engine.batch)
 
 
@@ -206,6 +214,11 @@ def engine_graph(bundle: Bundle, backend: str, gpu: GpuOptions) -> bytes:
     return half_pixel_graph(graph) if gpu.half_pixel else graph
 
 
+def _kept_engine(bundle: Bundle, backend: str, here: Mapping[str, str], cache_dir: Path | None) -> CachedEngine | None:
+    graph = functools.partial(engine_graph, bundle, backend, GpuOptions())
+    return engine_cache(bundle, cache_dir).get(backend, here, graph)
+
+
 def _bundled_engine(bundle: Bundle, backend: str, here: Mapping[str, str]) -> CachedEngine | None:
     record = _record(bundle, backend)
     if record is None or record.file is None or misfits(record.fingerprint, here):
@@ -218,7 +231,7 @@ def _missing_engine(bundle: Bundle, backend: str, cache_dir: Path | None) -> str
     if backend not in BUILT_ON_REQUEST or unavailable_reason(backend):
         return None
     here = fingerprint(backend)
-    if engine_cache(bundle, cache_dir).get(backend, here) is not None:
+    if _kept_engine(bundle, backend, here, cache_dir) is not None:
         return None
     remedy = f"Build one here: ran-build {bundle.path} --backend {backend}."
     record = _record(bundle, backend)

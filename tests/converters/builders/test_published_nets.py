@@ -113,6 +113,21 @@ def test_every_product_of_an_int8_network_reads_int8(builder, net):
         assert sources == [kinds.DEQUANTIZE] * 2, layer.name
 
 
+@pytest.mark.parametrize("precision", Precision)
+def test_weights_are_known_by_their_names_in_the_graph_but_for_those_of_qdq(builder, net, precision):
+    # What an engine without weights is refitted by. TensorRT's refitter knows the graph's names, and the sums it
+    # makes of a BatchNormalization; names of this other kind are the parser's alone.
+    network = parsed(builder, net.graphs[precision])
+    graph = onnx.ModelProto.FromString(net.graphs[precision]).graph
+    initializers = {each.name for each in graph.initializer}
+    products = [node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert len(products) == net.convolutions + 1
+    if precision is not Precision.INT8:
+        assert all(name in initializers and network.mark_weights_refittable(name) for name in products)
+    own = ["tmp_weight", *(f"tmp_weight_{index}" for index in range(len(graph.node)))]
+    assert any(map(network.mark_weights_refittable, own)) == (precision is Precision.INT8)
+
+
 def test_images_are_bytes_and_the_batch_is_a_profile(builder, net):
     network = parsed(builder, net.graphs[Precision.INT8])
     image = network.get_input(0)

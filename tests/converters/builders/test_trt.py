@@ -11,6 +11,7 @@ from ran_deploy.converters.builders import BuildOptions, GpuOptions, HardwareLev
 from ran_deploy.errors import BackendUnavailableError, BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
+from ran_deploy.runtime.backends import unavailable_reason
 from ran_deploy.vendors import tensorrt_log
 
 OPTIONS = BuildOptions(precision=Precision.INT8, batch=BatchProfile(minimum=2, optimum=3, maximum=5))
@@ -58,6 +59,23 @@ def int8_graph(**options):
         helper.make_node("Cast", ["pool"], ["logits"], to=TensorProto.FLOAT),
     ]
     return graph_of(nodes, constants, **options)
+
+
+def float_graph():
+    """The same convolution in FP16."""
+    rng = np.random.default_rng(3)
+    constants = [
+        ("weight", rng.normal(size=(7, 3, 3, 3)).astype(np.float16)),
+        ("bias", rng.normal(size=7).astype(np.float16)),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Transpose", ["half"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["nchw", "weight", "bias"], ["conv"], name="stem"),
+        helper.make_node("GlobalAveragePool", ["conv"], ["pool"]),
+        helper.make_node("Cast", ["pool"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    return graph_of(nodes, constants)
 
 
 def test_an_int8_engine_is_built_without_a_gpu(builder):
@@ -167,6 +185,46 @@ def test_a_level_that_this_release_lacks_is_refused_with_those_it_has(tensorrt_b
     monkeypatch.setitem(trt.HARDWARE_LEVELS, HardwareLevel.SAME_CAPABILITY, "NOT_YET")
     with pytest.raises(ConfigError, match="does not build for same-capability; it has ampere-plus"):
         tensorrt_builder._configured(GpuOptions(hardware=HardwareLevel.SAME_CAPABILITY))
+
+
+def test_tensorrt_leaves_weights_out_that_come_back_the_same(tensorrt_builder):
+    flags = tensorrt_builder._trt.BuilderFlag
+    config = tensorrt_builder._configured(GpuOptions(strip_weights=True))
+    assert config.get_flag(flags.STRIP_PLAN)
+    assert config.get_flag(flags.REFIT_IDENTICAL)
+    assert not config.get_flag(flags.REFIT)  # which may lose a bias in TensorRT 11.3
+    assert not tensorrt_builder._configured(GpuOptions()).get_flag(flags.STRIP_PLAN)
+
+
+def test_tensorrt_rtx_gets_its_weights_with_the_engine(builder):
+    with pytest.raises(ConfigError, match="Leave --strip-weights out, or choose --backend tensorrt") as error:
+        builder.build(int8_graph(), BuildOptions(precision=Precision.FP16, gpu=GpuOptions(strip_weights=True)))
+    assert "\n" not in str(error.value)
+
+
+def test_its_compiler_wants_a_gpu_for_an_engine_without_weights(tensorrt_builder):
+    # Why that is refused. Without a GPU, TensorRT-RTX 1.7.1 says: MyelinCheckException: graph_jit.cpp:278:
+    # CHECK(status == CUDA_SUCCESS) failed.
+    if unavailable_reason("tensorrt-rtx") is None:
+        pytest.skip("a GPU is here")
+    tensorrt_builder.timings = None  # they would want one too
+    assert tensorrt_builder.build(float_graph(), BuildOptions(precision=Precision.FP16))
+    options = BuildOptions(precision=Precision.FP16, gpu=GpuOptions(strip_weights=True))
+    with pytest.raises(BuildError, match="CUDA_SUCCESS"):
+        tensorrt_builder.build(float_graph(), options)
+
+
+def test_weights_of_int8_cannot_be_left_out():
+    with pytest.raises(ConfigError, match=r"this bundle is int8: .* Leave it out, or export with --precision fp16"):
+        BuildOptions(precision=Precision.INT8, gpu=GpuOptions(strip_weights=True))
+
+
+@pytest.mark.parametrize(
+    ("choices", "other"), [({"dla": True}, "--dla"), ({"version_compatible": True}, "--version-compatible")]
+)
+def test_what_nobody_has_seen_refitted_keeps_its_weights(choices, other):
+    with pytest.raises(ConfigError, match=f"--strip-weights does not go with {other}: leave one of them out"):
+        GpuOptions(strip_weights=True, **choices)
 
 
 def test_an_engine_requires_what_its_build_was_told():

@@ -87,3 +87,14 @@ def test_layers_are_asked_for_with_the_optimal_batch_of_the_first_profile(monkey
     assert trt.allowed is host_code
     with pytest.raises(BuildError, match="cannot load the engine here"):
         inspect_engine("tensorrt", b"another plan")
+
+
+def test_an_engine_without_weights_gets_them_before_a_context_is_made(monkeypatch):
+    trt, order = StandIn(), []
+    monkeypatch.setattr(trt_inspector, "import_tensorrt", lambda package: trt)
+    log = SimpleNamespace(trt_logger=None, take_errors=lambda: "")
+    monkeypatch.setattr(trt_inspector, "tensorrt_log", lambda package: log)
+    monkeypatch.setattr(trt_inspector, "refit_engine", lambda trt, log, engine, graph: order.append(graph))
+    monkeypatch.setattr(trt, "shapes", SimpleNamespace(__setitem__=lambda name, shape: order.append(shape)))
+    inspect_engine("tensorrt", b"plan", refit_from=b"graph")
+    assert order == [b"graph", (8, 9, 14, 3)]
