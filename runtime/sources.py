@@ -16,6 +16,7 @@ import numpy as np
 
 from ran_deploy.errors import ConfigError, InputError
 from ran_deploy.images import is_image_path, read_image
+from ran_deploy.runtime.videos import is_stream, is_video, read_frames
 
 __all__ = ["ArraySource", "BrokenSource", "FileSource", "Source", "expand_inputs"]
 
@@ -46,7 +47,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class ArraySource:
-    """One image of an array: (H, W, 3), or (H, W) grey."""
+    """One image of an array, or one frame of a video: (H, W, 3), or (H, W) grey."""
 
     name: str
     pixels: np.ndarray
@@ -61,44 +62,46 @@ class BrokenSource:
     """Stands where images should have come from."""
 
     name: str
-    problem: str
+    problem: str  # begins with the name of the file
 
     def load(self) -> np.ndarray:
-        raise InputError(f"{self.name}: {self.problem}")
+        raise InputError(self.problem)
 
 
-def expand_inputs(inputs: Sequence[str], stdin: TextIO | None = None) -> Iterator[Source]:
+def expand_inputs(inputs: Sequence[str], stdin: TextIO | None = None, *, frame_stride: int = 1) -> Iterator[Source]:
     """Return the images that `inputs` name, in that order.
 
     An input is an image file; a folder (its image files at any depth); a pattern with *, ? or [...] (** for any depth);
-    a .npy or .npz file (uint8, one image or a batch); or "-", files named on `stdin`, one a line, read as they come.
-    Files of a folder or pattern come in natural order, frame2 before frame10. A file that is missing or damaged is a
-    source that fails when it is loaded.
+    a .npy or .npz file (uint8, one image or a batch); a video file, camera or stream, of which every `frame_stride`-th
+    frame is an image; or "-", files named on `stdin`, one a line, read as they come. Files of a folder or pattern come
+    in natural order, frame2 before frame10. A file that is missing or damaged is a source that fails when it is loaded.
     Raises: ConfigError, before anything is loaded, for no input, an empty folder, or a pattern that nothing matches;
     for a list on `stdin` that names nothing, when it ends.
     """
     if not inputs:
         raise ConfigError("No inputs: give files, folders, patterns, or - for a list on stdin.")
-    return itertools.chain.from_iterable([_expanded(name, stdin) for name in inputs])
+    return itertools.chain.from_iterable([_expanded(name, stdin, frame_stride) for name in inputs])
 
 
-def _expanded(name: str, stdin: TextIO | None) -> Iterator[Source]:
+def _expanded(name: str, stdin: TextIO | None, stride: int) -> Iterator[Source]:
     path = Path(name)
     if name == STDIN:
         if stdin is None:
             raise ConfigError("Input - means a list of files on stdin, but there is no stdin here.")
-        return _listed_sources(stdin)
+        return _listed_sources(stdin, stride)
+    if is_stream(name):  # its address may look like a pattern
+        return _frame_sources(name, stride)
     if path.is_dir():
         files = sorted((file for file in path.rglob("*") if _is_input(file)), key=_natural_key)
         if not files:
             raise ConfigError(f"{name} holds no image, .npy or .npz files.")
-        return itertools.chain.from_iterable(_file_sources(str(file)) for file in files)
+        return itertools.chain.from_iterable(_file_sources(str(file), stride) for file in files)
     if glob.has_magic(name) and not path.exists():
         matches = sorted(map(Path, glob.glob(name, recursive=True)), key=_natural_key)  # noqa: PTH207 - absolute patterns
         if not matches:
             raise ConfigError(f"Nothing matches {name}.")
-        return itertools.chain.from_iterable([_expanded(str(match), None) for match in matches])
-    return _file_sources(name)
+        return itertools.chain.from_iterable([_expanded(str(match), None, stride) for match in matches])
+    return _file_sources(name, stride)
 
 
 def _is_input(file: Path) -> bool:
@@ -112,7 +115,7 @@ def _natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts]
 
 
-def _listed_sources(stdin: TextIO) -> Iterator[Source]:
+def _listed_sources(stdin: TextIO, stride: int) -> Iterator[Source]:
     """Yield what the lines name. Raises: ConfigError for a list that ends without a name, or is separated by NUL."""
     is_empty = True
     for line in stdin:
@@ -120,22 +123,32 @@ def _listed_sources(stdin: TextIO) -> Iterator[Source]:
             raise ConfigError("The list on stdin is separated by NUL; expected one file a line (find without -print0).")
         if name := line.rstrip("\r\n"):
             is_empty = False
-            yield from _file_sources(name)
+            yield from _file_sources(name, stride)
     if is_empty:
         raise ConfigError("The list on stdin names no files; expected one a line.")
 
 
-def _file_sources(name: str) -> Iterator[Source]:
+def _file_sources(name: str, stride: int) -> Iterator[Source]:
+    if is_video(name):
+        return _frame_sources(name, stride)
     if Path(name).suffix.lower() in ARRAY_SUFFIXES:
         return _array_sources(name)
     return iter([FileSource(name)])
+
+
+def _frame_sources(name: str, stride: int) -> Iterator[Source]:
+    try:
+        for number, frame in read_frames(name, stride):
+            yield ArraySource(f"{name}[{number}]", frame)
+    except InputError as exc:
+        yield BrokenSource(name, str(exc))
 
 
 def _array_sources(name: str) -> Iterator[Source]:
     try:
         array = _read_array(Path(name))
     except InputError as exc:
-        yield BrokenSource(name, str(exc))
+        yield BrokenSource(name, f"{name}: {exc}")
         return
     if array.ndim == 3 and array.shape[2] == 3:
         yield ArraySource(name, array)

@@ -44,6 +44,9 @@ NAME_WIDTH = 48
 @click.argument("inputs", nargs=-1, required=True)
 @backend_option(extra=("auto",), default="auto", show_default=True, help="Engine to run.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images in one run.  [default: the bundle's optimum]")
+@click.option(
+    "--frame-stride", type=click.IntRange(min=1), default=1, show_default=True, help="Of videos take every N-th frame."
+)
 @click.option("--top-k", type=click.IntRange(min=1), help="Classes to give each image.  [default: 1]")
 @click.option("--normalize", is_flag=True, help="Give the vectors of an embedding L2 norm 1.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write results to FILE.jsonl, FILE.csv or FILE.npy.")
@@ -64,6 +67,7 @@ def infer(
     inputs: tuple[str, ...],
     backend: str,
     batch: int | None,
+    frame_stride: int,
     top_k: int | None,
     normalize: bool,
     output: Path | None,
@@ -76,10 +80,11 @@ def infer(
 ) -> int:
     """Classify or embed images with the engine of BUNDLE.
 
-    INPUTS are image files, folders, patterns, .npy or .npz arrays (uint8), or - for a list of files on standard input.
-    Results come in the order of the inputs. An image that cannot be read becomes a result with an error; the rest is
-    done, and the exit status is 1. In FILE.npy (logits, or an embedding's features) it is a row of NaN;
-    FILE.sources.jsonl beside it says which row is which image. Pictures of --attention are numbered as the inputs.
+    INPUTS are image files, folders of them, patterns, .npy or .npz arrays (uint8), videos, cameras (/dev/video0),
+    streams (rtsp://...), or - for a list of files on standard input. Results come in the order of the inputs. An image
+    that cannot be read becomes a result with an error; the rest is done, and the exit status is 1. In FILE.npy (logits,
+    or an embedding's features) it is a row of NaN; FILE.sources.jsonl beside it says which row is which image. Pictures
+    of --attention are numbered as the inputs.
     """
     move_python_stderr()
     from ran_deploy.bundle import open_bundle
@@ -90,7 +95,7 @@ def infer(
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # the names of files need not be UTF-8
-    sources = expand_inputs(inputs, sys.stdin)
+    sources = expand_inputs(inputs, sys.stdin, frame_stride=frame_stride)
     counter = Counter(quiet=output is None and sys.stdout.isatty())  # the table itself shows how far it is
     opened = open_bundle(bundle, require_signature=require_signature)
     answers = answers_of(opened.manifest, top_k=top_k, normalize=normalize)

@@ -1,0 +1,78 @@
+"""Videos, cameras and streams as images: one source a frame, decoded in turn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ran_deploy.errors import InputError
+from ran_deploy.images import import_cv2
+
+__all__ = ["is_stream", "is_video", "read_frames"]
+
+VIDEO_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+STREAM = re.compile(r"(rtsps?|rtmp|https?|udp|tcp)://", re.IGNORECASE)
+CAMERA = re.compile(r"/dev/video[0-9]+")
+# Of the frames that a file's header promises. Some containers know their length in time alone, so the number is a guess.
+LEAST_PROMISED = 0.95
+
+
+def is_stream(name: str) -> bool:
+    """Say whether `name` is a stream's address, as in rtsp://host/path."""
+    return STREAM.match(name) is not None
+
+
+def is_video(name: str) -> bool:
+    """Say whether `name` is that of a video file, a camera (/dev/videoN) or a stream; nothing is opened."""
+    return is_stream(name) or bool(CAMERA.fullmatch(name)) or Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def read_frames(name: str, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield number and pixels, uint8 RGB (H, W, 3), of every `stride`-th frame, turned upright as the file says.
+
+    A stream or camera that goes on for ever is read for as long as frames are asked for.
+    Raises: InputError, beginning with `name`, for what cannot be opened, has no frames, or ends well before its header
+    says; frames that could be had come before.
+    """
+    cv2 = import_cv2()
+    video = cv2.VideoCapture(name)
+    try:
+        if not video.isOpened():
+            raise InputError(f"{name}: {_problem(name)}.")
+        number = 0
+        while video.grab():
+            if number % stride == 0:
+                found, frame = video.retrieve()
+                if not found:
+                    break
+                yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            number += 1
+        promised = _promised(cv2, video)
+        if number == 0:
+            raise InputError(f"{name}: holds no frame that can be decoded. Save it again, as H.264 in .mp4 say.")
+        if number < LEAST_PROMISED * promised:
+            raise InputError(f"{name}: ends after {number} of {promised} frames. Copy or save it again.")
+    finally:
+        video.release()
+
+
+def _promised(cv2: Any, video: Any) -> int:
+    """Return how many frames the header says there are; 0, or less, for what has no end."""
+    return int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+
+
+def _problem(name: str) -> str:
+    """Return why OpenCV, which does not say, may have opened nothing."""
+    if is_stream(name):
+        return "no video comes from there; check the address, and that this machine reaches it"
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as exc:
+        return f"cannot be read ({exc.strerror})"
+    return "not a video that OpenCV can decode, or damaged. Save it again, as H.264 in .mp4 say"

@@ -1,0 +1,120 @@
+"""Frames of videos and streams, written and served for real."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ran_deploy.errors import InputError
+from ran_deploy.runtime.sources import expand_inputs
+from ran_deploy.runtime.videos import is_video, read_frames
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+
+
+def flat(frame: np.ndarray) -> np.ndarray:
+    """Return a frame of one colour, which video codecs keep."""
+    return np.broadcast_to(frame[0, 0], frame.shape).copy()
+
+
+def write_video(path: Path, code: str = "FFV1", frames: Sequence[np.ndarray] = tuple(map(flat, FRAMES))) -> Path:
+    """Write RGB frames. FFV1 loses nothing but what colours in YUV do."""
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 10, (64, 48))
+    assert video.isOpened(), f"no encoder for {code}"
+    for frame in frames:
+        video.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    video.release()
+    return path
+
+
+def far_off(frame: np.ndarray, expected: np.ndarray) -> int:
+    return int(np.abs(frame.astype(int) - flat(expected)).max())
+
+
+@pytest.mark.parametrize(("name", "code"), [("clip.avi", "FFV1"), ("clip.mkv", "FFV1"), ("clip.mp4", "mp4v")])
+def test_frames_come_in_order_as_rgb(tmp_path, name, code):
+    found = list(read_frames(str(write_video(tmp_path / name, code))))
+    assert [number for number, _ in found] == list(range(12))
+    assert max(far_off(frame, FRAMES[number]) for number, frame in found) <= (4 if code == "FFV1" else 24)
+
+
+def test_a_stride_takes_every_nth_frame_under_its_own_number(tmp_path):
+    path = str(write_video(tmp_path / "clip.avi"))
+    sources = list(expand_inputs([path], frame_stride=5))
+    assert [source.name for source in sources] == [f"{path}[0]", f"{path}[5]", f"{path}[10]"]
+    assert far_off(sources[1].load(), FRAMES[5]) <= 4
+
+
+def test_videos_are_found_by_patterns_among_other_inputs(tmp_path):
+    write_video(tmp_path / "b.avi")
+    np.save(tmp_path / "a.npy", FRAMES[0])
+    names = [source.name for source in expand_inputs([f"{tmp_path}/*.???"])]
+    assert names == [f"{tmp_path}/a.npy", *(f"{tmp_path}/b.avi[{i}]" for i in range(12))]
+
+
+@pytest.mark.parametrize("name", ["clip.MP4", "/dev/video0", "rtsp://camera/1", "http://host/live?id=1", "a/b.webm"])
+def test_names_of_videos(name):
+    assert is_video(name)
+
+
+@pytest.mark.parametrize("name", ["clip.png", "dev/video0x", "mp4", "folder.mp4x", "rtsp/a.npy"])
+def test_names_of_other_things(name):
+    assert not is_video(name)
+
+
+def broken(path: Path) -> str:
+    *_, last = expand_inputs([str(path)])
+    with pytest.raises(InputError) as caught:
+        last.load()
+    return str(caught.value)
+
+
+def test_a_missing_file_is_one_broken_source(tmp_path):
+    assert broken(tmp_path / "no.mp4") == f"{tmp_path}/no.mp4: cannot be read (No such file or directory)."
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
+def test_what_is_no_video_is_one_broken_source(tmp_path, content):
+    (tmp_path / "bad.mp4").write_bytes(content)
+    assert broken(tmp_path / "bad.mp4").startswith(f"{tmp_path}/bad.mp4: not a video that OpenCV can decode")
+
+
+def test_frames_before_a_cut_are_done_and_the_cut_is_told(tmp_path):
+    path = write_video(tmp_path / "clip.avi", frames=FRAMES)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    *frames, _ = expand_inputs([str(path)])
+    assert 5 < len(frames) < 9
+    assert f"{path}: ends after {len(frames)} of 12 frames." in broken(path)
+
+
+@contextlib.contextmanager
+def serving(folder: Path):
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *arguments: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_stream_is_read_from_its_address(tmp_path):
+    write_video(tmp_path / "clip.avi")
+    with serving(tmp_path) as address:
+        sources = list(expand_inputs([f"{address}/clip.avi?quality=[1]"]))
+    assert len(sources) == 12
+    assert far_off(sources[3].load(), FRAMES[3]) <= 4
+
+
+def test_an_address_without_a_video_says_so(tmp_path):
+    with serving(tmp_path) as address:
+        (source,) = expand_inputs([f"{address}/nothing.mp4"])
+        with pytest.raises(InputError, match=r"nothing\.mp4: no video comes from there; check the address"):
+            source.load()
