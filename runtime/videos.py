@@ -17,7 +17,7 @@ __all__ = ["is_stream", "is_video", "read_frames"]
 VIDEO_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 STREAM = re.compile(r"(rtsps?|rtmp|https?|udp|tcp)://", re.IGNORECASE)
 CAMERA = re.compile(r"/dev/video[0-9]+")
-# Of the frames that a file's header promises. Some containers know their length in time alone, so the number is a guess.
+# Of the frames that a header promises. Some containers know their length in time alone, so the number is a guess.
 LEAST_PROMISED = 0.95
 
 
