@@ -28,7 +28,8 @@ class TensorRtRunner:
     """An engine with `slots` for so many batches at once, on the device that is current for the thread that opens it.
 
     Any thread may call, whatever its own device is. A slot takes memory when so many threads call at once.
-    Without `graphs` no CUDA graph is captured. `kernels`, of TensorRT-RTX, is written when the runner is closed.
+    Without `graphs` no CUDA graph is captured. `mapped`: the engine works in the host's memory, without copies; as a
+    rule it does so on integrated GPUs. `kernels`, of TensorRT-RTX, is written when the runner is closed.
     """
 
     package = "tensorrt"
@@ -43,11 +44,12 @@ class TensorRtRunner:
         refit_from: bytes | None = None,
         slots: int = SLOTS,
         graphs: bool = True,
+        mapped: bool | None = None,
     ) -> None:
         del threads  # the work is the GPU's
         self.require()
         self._device = cuda.current_index()
-        integrated = cuda.current_device().integrated
+        in_place = cuda.current_device().integrated if mapped is None else mapped
         self._kernels = kernels
         with cuda.on_device(self._device):
             compiled = kernels.read() if kernels is not None else b""
@@ -56,7 +58,7 @@ class TensorRtRunner:
             )
             self._engine: TensorRtEngine | None = loaded
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles
-            self._slots = Slots(lambda: Slot(loaded, integrated=integrated), slots)
+            self._slots = Slots(lambda: Slot(loaded, mapped=in_place), slots)
 
     @classmethod
     def require(cls) -> None:

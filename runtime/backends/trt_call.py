@@ -15,14 +15,14 @@ __all__ = ["Call", "Tensor"]
 class Tensor:
     """Memory of one input or output, for the host and for the device.
 
-    On an integrated GPU they are the same memory. Elsewhere a copy on the slot's stream runs beside the kernels of
-    another slot, as it may from and to page-locked memory alone.
+    Where it is `mapped`, as on an integrated GPU, they are the same memory. Elsewhere a copy on the slot's stream runs
+    beside the kernels of another slot, as it may from and to page-locked memory alone.
     """
 
-    def __init__(self, size_bytes: int, owned: list[Any], *, integrated: bool) -> None:
+    def __init__(self, size_bytes: int, owned: list[Any], *, mapped: bool) -> None:
         self.host = cuda.HostMemory(size_bytes)
         owned.append(self.host)
-        self.copied = not integrated
+        self.copied = not mapped
         self.address = self.host.address
         if self.copied:
             memory = cuda.DeviceMemory(size_bytes)

@@ -32,7 +32,7 @@ class Slot:
     one after the other. One call at a time, on the calling thread's device, which has to be the engine's.
     """
 
-    def __init__(self, engine: TensorRtEngine, *, integrated: bool) -> None:
+    def __init__(self, engine: TensorRtEngine, *, mapped: bool) -> None:
         self._engine = engine
         self._owned: list[Any] = []
         self._tensors: dict[str, Tensor] = {}
@@ -41,7 +41,7 @@ class Slot:
         self._repeated: dict[Key, Call] = {}
         self._most_repeated = REPEATED
         try:
-            self._allocate(integrated)
+            self._allocate(mapped)
         except BaseException:
             self.close()
             raise
@@ -115,7 +115,7 @@ class Slot:
             if not context.set_tensor_address(name, tensor.address):
                 raise DeviceError(f"{self._engine.package} refuses the memory of {name!r}: {self._engine.reason()}.")
 
-    def _allocate(self, integrated: bool) -> None:
+    def _allocate(self, mapped: bool) -> None:
         self._stream = cuda.Stream()
         self._owned.append(self._stream)
         self._scratch = cuda.DeviceMemory(self._engine.scratch_bytes)
@@ -125,7 +125,7 @@ class Slot:
         context = self._context(largest, largest.largest)
         for spec in (*self._engine.inputs, *self._engine.outputs):
             size = int(np.prod(shape_of(context, spec.name))) * np.dtype(spec.dtype).itemsize
-            self._tensors[spec.name] = Tensor(size, self._owned, integrated=integrated)
+            self._tensors[spec.name] = Tensor(size, self._owned, mapped=mapped)
         self._bind(context)
 
     def _drain(self) -> None:

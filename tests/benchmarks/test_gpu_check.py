@@ -6,9 +6,7 @@ import importlib
 import json
 import mmap
 import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from ran_deploy.errors import RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.workflows.engines.loading import load_engine
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMI = """name, driver_version, clocks.current.sm [MHz], power.draw [W]
 NVIDIA H100 80GB HBM3, 570.86.10, 1980 MHz, 70.12 W
 NVIDIA H100 80GB HBM3, 570.86.10, 345 MHz, [N/A]
@@ -33,15 +30,6 @@ percentile(95%) = 4.6 ms, percentile(99%) = 4.9 ms
 [11/27/2026-16:00:00] [I] H2D Latency: min = 0.1 ms, max = 1 ms, mean = 0.2 ms, median = 0.3 ms
 [11/27/2026-16:00:00] [I] GPU Compute Time: min = 3 ms, max = 4 ms, mean = 3.1 ms, median = 3 ms
 """
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """Return what imports a module of benchmarks/gpu, or gpu_check itself."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield lambda name: importlib.import_module(name if name == "gpu_check" else f"gpu.{name}")
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("gpu", "gpu_check")]:
-        del sys.modules[name]
 
 
 def test_every_gpu_that_nvidia_smi_lists_is_recorded(gpu):

@@ -11,6 +11,7 @@ from stand_in_tensorrt import engine_bytes, row_sums
 
 from ran_deploy.errors import BackendUnavailableError, DeviceError, EngineMismatchError, RanDeployError, ShapeError
 from ran_deploy.runtime.backends import open_runner, unavailable_reason
+from ran_deploy.runtime.backends.trt import TensorRtRunner
 from ran_deploy.runtime.pipeline import run_pipeline
 from ran_deploy.runtime.sources import ArraySource
 
@@ -246,3 +247,13 @@ def test_each_batch_takes_the_narrowest_profile_that_holds_it(open_engine, monke
     for batch in (8, 1, 3, 7, 9, 8):
         np.testing.assert_array_equal(logits_of(runner, images(batch)), row_sums(images(batch)))
     assert chosen == [(8, 1), (1, 2), (3, 3), (7, 0), (9, 0), (8, 1)]
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_copies_or_none_can_be_asked_for_on_any_gpu(stand_in, integrated, mapped):
+    gpu = stand_in(integrated=integrated)
+    runner = TensorRtRunner(engine_bytes(PROFILE), mapped=mapped)
+    np.testing.assert_array_equal(logits_of(runner, images(3)), row_sums(images(3)))
+    runner.close()
+    assert gpu.calls["cudaMemcpyAsync"] == (0 if mapped else 2)

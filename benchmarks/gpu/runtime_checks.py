@@ -1,0 +1,236 @@
+"""The checks of the runtime that have a right answer: results to the last bit, failures, memory, devices."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+
+import numpy as np
+from gpu.checks import ALLOWED_BYTES, host_bytes, leak
+from gpu.kernel_engine import expected_logits
+from gpu.runtime_setting import CALLS, NotRunError, Setting, WrongError, images, opened, require_equal, verify
+
+from ran_deploy.errors import BackendUnavailableError, DeviceError, RanDeployError
+from ran_deploy.runtime import cuda
+from ran_deploy.runtime.cuda.binding import binding
+from ran_deploy.runtime.pipeline import run_pipeline
+from ran_deploy.runtime.predictor import INPUT, OUTPUT
+from ran_deploy.runtime.runner import Runner
+from ran_deploy.runtime.sources import ArraySource, BrokenSource
+
+THREADS = 4
+Figures = dict[str, float]
+
+
+def warm_up(setting: Setting) -> None:
+    """Let the device load and allocate what stays for good, before memory is counted."""
+    engine = setting.plan(scratch_bytes=setting.memory_bytes)
+    with opened(engine) as runner, ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(verify, runner, images(setting.small, 1, seed=0)) for _ in range(2 * CALLS)]:
+            job.result()
+
+
+def copies(setting: Setting) -> Figures:
+    """What goes to the device and back is the same, from and to page-locked memory of several sizes."""
+    for size in setting.copied_bytes:
+        with ExitStack() as stack:
+            stack.enter_context(cuda.on_device(0))
+            there, back = cuda.HostMemory(size), cuda.HostMemory(size)
+            memory, stream = cuda.DeviceMemory(size), cuda.Stream()
+            for each in (there, back, memory, stream):  # the stream, which waits, is closed first
+                stack.callback(each.close)
+            there.array[:size] = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
+            back.array[:size] = ~there.array[:size]
+            stream.upload(there.array[:size], memory.address)
+            stream.download(memory.address, back.array[:size])
+            stream.synchronize()
+            require_equal(back.array[:size], there.array[:size])
+    return {"sizes": len(setting.copied_bytes)}
+
+
+def batches(setting: Setting, *, mapped: bool) -> Figures:
+    """Every batch size is right, several times each with other images, with graphs and without."""
+    count = 0
+    for graphs in (False, True):
+        with opened(setting.plan(rounds=2), graphs=graphs, mapped=mapped) as runner:
+            for size in setting.sizes * CALLS:
+                count += 1
+                verify(runner, images(setting.small, size, seed=count), rounds=2)
+    return {"batches": count}
+
+
+def threads(setting: Setting, *, mapped: bool) -> Figures:
+    """Threads that share two slots each get the results of their own images."""
+
+    def work(runner: Runner, thread: int) -> None:
+        for call in range(setting.repeats):
+            size = setting.sizes[(thread + call) % len(setting.sizes)]
+            verify(runner, images(setting.small, size, seed=1000 * thread + call))
+
+    with opened(setting.plan(), mapped=mapped) as runner, ThreadPoolExecutor(THREADS) as pool:
+        for job in [pool.submit(work, runner, thread) for thread in range(THREADS)]:
+            job.result()
+    return {"threads": THREADS, "batches": THREADS * setting.repeats}
+
+
+def graphs(setting: Setting) -> Figures:
+    """A size that comes again is launched as a graph, so that the host launches no kernels; results stay right."""
+    if not setting.captures:
+        raise NotRunError("this binding cannot capture CUDA graphs")
+    size = setting.sizes[-1]
+    with opened(setting.plan(), slots=1) as runner:
+        for call in range(CALLS):
+            verify(runner, images(setting.small, size, seed=call))
+        launched = setting.driver.launched
+        for call in range(setting.repeats):
+            verify(runner, images(setting.small, size, seed=CALLS + call))
+        if setting.driver.launched != launched:
+            raise WrongError(
+                f"the host launched {setting.driver.launched - launched} kernels in {setting.repeats} calls of a size "
+                "that had come before; expected none, as a graph launches them"
+            )
+    return {"launched as a graph": setting.repeats}
+
+
+def refused_calls(setting: Setting) -> Figures:
+    """A call that the engine refuses raises, or is queued where it was being captured; every other one is right."""
+    raised = 0
+    for number in range(CALLS):
+        errors = 0
+        with opened(setting.plan(refused=[number]), slots=1) as runner:
+            for call in range(2 * CALLS):
+                try:
+                    verify(runner, images(setting.small, setting.sizes[-1], seed=call))
+                except DeviceError:
+                    errors += 1
+        if errors > 1:
+            raise WrongError(f"{errors} calls failed after the engine refused one; expected that one alone")
+        raised += errors
+    if raised == 0:
+        raise WrongError("no call failed although the engine refused some")
+    return {"refused": CALLS, "raised": raised}
+
+
+def too_large(setting: Setting) -> Figures:
+    """An engine larger than the device's memory is refused and gives back what it took; then another one runs."""
+    warm_up(setting)
+    total, before = cuda.current_device().memory_bytes, cuda.used_bytes()
+    try:
+        with opened(setting.plan(scratch_bytes=4 * total)):
+            pass
+    except DeviceError:
+        kept = cuda.used_bytes() - before
+    else:
+        raise WrongError(f"an engine that needs four times the {total / 2**20:,.0f} MiB of the device was opened")
+    if kept > ALLOWED_BYTES:
+        raise WrongError(f"{kept / 2**20:.1f} MiB stayed in use after an engine was refused")
+    with opened(setting.plan()) as runner:
+        verify(runner, images(setting.small, 2, seed=1))
+    return {"kept_bytes": kept}
+
+
+def closing(setting: Setting) -> Figures:
+    """Opening, running and closing again and again keeps nothing; a closed runner says that it is closed."""
+    warm_up(setting)
+    device, host = cuda.used_bytes(), host_bytes()
+    for cycle in range(setting.repeats):
+        with opened(setting.plan(scratch_bytes=setting.memory_bytes)) as runner, ThreadPoolExecutor(2) as pool:
+            jobs = [
+                pool.submit(verify, runner, images(setting.small, 2, seed=2 * cycle + thread)) for thread in range(2)
+            ]
+            for job in jobs:
+                job.result()
+        runner.close()  # again
+    with suppress(RanDeployError):
+        runner.infer({INPUT: images(setting.small, 2, seed=0)})
+        raise WrongError("a closed runner took a batch")
+    found = {"device_bytes": cuda.used_bytes() - device, "host_bytes": host_bytes() - host}
+    for name, kept in found.items():
+        if kept > ALLOWED_BYTES:
+            raise WrongError(
+                f"{name}: {kept / 2**20:.1f} MiB stayed in use after {setting.repeats} runners were closed"
+            )
+    return {"cycles": setting.repeats, **found}
+
+
+def leaks(setting: Setting) -> Figures:
+    """Many batches, of sizes with a graph and without, keep no memory; the last ones are still right."""
+    numbers = itertools.cycle(setting.sizes)
+    pool = images(setting.small, max(setting.sizes), seed=0)
+    with opened(setting.plan()) as runner:
+
+        def infer(batch: np.ndarray) -> np.ndarray:
+            return runner.infer({INPUT: batch[: next(numbers)]})[OUTPUT]
+
+        found = leak(infer, pool, setting.leak_batches)
+        for size in setting.sizes:
+            verify(runner, images(setting.small, size, seed=size))
+    if found.leaks:
+        device = "?" if found.device_bytes is None else f"{found.device_bytes / 2**20:.1f}"
+        raise WrongError(
+            f"{found.host_bytes / 2**20:.1f} MiB more are in use on the host, {device} MiB on the device, after "
+            f"{found.batches:,} batches"
+        )
+    return {"batches": found.batches, "host_bytes": found.host_bytes, "device_bytes": found.device_bytes or 0}
+
+
+def missing_device(setting: Setting) -> Figures:
+    """A GPU of a number that there is not is refused, and those that there are are named."""
+    count = binding().device_count()
+    try:
+        cuda.require_gpu(count)
+    except BackendUnavailableError as exc:
+        if "cuda:0" not in str(exc):
+            raise WrongError(f"the refusal does not name the GPUs there are: {exc}") from exc
+        return {"GPUs": count}
+    raise WrongError(f"cuda:{count} was accepted; this machine has {count}")
+
+
+def other_device(setting: Setting) -> Figures:
+    """A runner works on the GPU on which it was opened, though the threads that call it use the first one."""
+    if (count := binding().device_count()) < 2:
+        raise NotRunError("it takes two GPUs, and one is here")
+    last = count - 1
+    with ExitStack() as stack:
+        with cuda.on_device(last):
+            if (here := cuda.current_index()) != last:
+                raise WrongError(f"cuda:{here} is current; expected cuda:{last}, which was chosen")
+            warm_up(setting)
+            before = cuda.used_bytes()
+            runner = stack.enter_context(opened(setting.plan(scratch_bytes=setting.memory_bytes)))
+        for call in range(CALLS):
+            verify(runner, images(setting.small, 3, seed=call))
+            if cuda.current_index() != 0:
+                raise WrongError(f"the calling thread was left on cuda:{cuda.current_index()}; expected cuda:0")
+        with cuda.on_device(last):
+            taken = cuda.used_bytes() - before
+        if taken < setting.memory_bytes:
+            raise WrongError(f"cuda:{last} holds {taken} bytes of the runner; expected {setting.memory_bytes} at least")
+    return {"GPUs": count}
+
+
+def pipeline(setting: Setting) -> Figures:
+    """Through the whole pipeline, two batches under way, results come in order; a broken image is its own error."""
+    count, broken = 20 * setting.repeats + 1, 7
+    pixels = images(setting.small, count, seed=3)
+    sources = [
+        BrokenSource(str(i), "cannot be read") if i == broken else ArraySource(str(i), pixels[i]) for i in range(count)
+    ]
+    expected = expected_logits(pixels)
+    with opened(setting.plan()) as runner:
+        found = list(
+            run_pipeline(
+                sources,
+                prepare=lambda image: image,
+                infer=lambda batch: runner.infer({INPUT: batch})[OUTPUT],
+                batch=max(setting.sizes),
+            )
+        )
+    if [result.name for result in found] != [source.name for source in sources]:
+        raise WrongError("results are missing or out of order")
+    if [result.index for result in found if result.error] != [broken]:
+        raise WrongError(f"errors at {[result.index for result in found if result.error]}; expected at {broken} alone")
+    rows = [result.logits for result in found if result.logits is not None]
+    require_equal(np.stack(rows), np.delete(expected, broken, axis=0))
+    return {"images": count}
