@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +14,13 @@ from ran_deploy.counts import counted
 from ran_deploy.errors import BackendUnavailableError, InputError
 from ran_deploy.image_headers import JPEG_START, PNG_SIGNATURE, read_jpeg, read_png
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "decode_image", "import_cv2", "is_image_path", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "decode_image", "import_cv2", "is_image_path", "is_pipe", "read_image"]
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 MAX_PIXELS = 2**28  # 0.8 GB decoded: beyond any camera, and a small file can claim more to exhaust memory
+MAX_BYTES = 8 * MAX_PIXELS  # of a file: four channels of 16 bits a pixel, as good as uncompressed
 
 
 def import_cv2() -> ModuleType:
@@ -41,10 +43,23 @@ def is_image_path(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_pipe(path: Path) -> bool:
+    """Say whether `path` is a pipe or socket: to read one may wait for ever, so none is taken that was not named."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # reading it fails, and says why
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
 def read_image(path: Path) -> np.ndarray:
     """Return the image in a file as uint8 RGB (H, W, 3). Raises: InputError, naming the file."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise InputError(f"{path}: the file has {size:,} bytes; at most {MAX_BYTES:,} are read. Shrink the image.")
+            data = file.read()
     except OSError as exc:
         raise InputError(f"{path}: cannot be read ({exc.strerror}).") from exc
     return decode_image(data, str(path))

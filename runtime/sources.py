@@ -15,7 +15,7 @@ from typing import Protocol, TextIO
 import numpy as np
 
 from ran_deploy.errors import ConfigError, InputError
-from ran_deploy.images import is_image_path, read_image
+from ran_deploy.images import is_image_path, is_pipe, read_image
 from ran_deploy.runtime.videos import is_stream, is_video, read_frames
 
 __all__ = ["ArraySource", "BrokenSource", "FileSource", "Source", "expand_inputs"]
@@ -74,7 +74,8 @@ def expand_inputs(inputs: Sequence[str], stdin: TextIO | None = None, *, frame_s
     An input is an image file; a folder (its image files at any depth); a pattern with *, ? or [...] (** for any depth);
     a .npy or .npz file (uint8, one image or a batch); a video file, camera or stream, of which every `frame_stride`-th
     frame is an image; or "-", files named on `stdin`, one a line, read as they come. Files of a folder or pattern come
-    in natural order, frame2 before frame10. A file that is missing or damaged is a source that fails when it is loaded.
+    in natural order, frame2 before frame10, without pipes. A file that is missing or damaged is a source that fails
+    when it is loaded.
     Raises: ConfigError, before anything is loaded, for no input, an empty folder, or a pattern that nothing matches;
     for a list on `stdin` that names nothing, when it ends.
     """
@@ -97,7 +98,8 @@ def _expanded(name: str, stdin: TextIO | None, stride: int) -> Iterator[Source]:
             raise ConfigError(f"{name} holds no image, .npy or .npz files.")
         return itertools.chain.from_iterable(_file_sources(str(file), stride) for file in files)
     if glob.has_magic(name) and not path.exists():
-        matches = sorted(map(Path, glob.glob(name, recursive=True)), key=_natural_key)  # noqa: PTH207 - absolute patterns
+        found = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns
+        matches = sorted((path for path in found if not is_pipe(path)), key=_natural_key)
         if not matches:
             raise ConfigError(f"Nothing matches {name}.")
         return itertools.chain.from_iterable([_expanded(str(match), None, stride) for match in matches])
@@ -106,7 +108,7 @@ def _expanded(name: str, stdin: TextIO | None, stride: int) -> Iterator[Source]:
 
 def _is_input(file: Path) -> bool:
     wanted = is_image_path(file) or file.suffix.lower() in ARRAY_SUFFIXES
-    return wanted and not file.name.startswith(".") and not file.is_dir()
+    return wanted and not file.name.startswith(".") and not file.is_dir() and not is_pipe(file)
 
 
 def _natural_key(path: Path) -> list[tuple[int, int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -148,6 +149,14 @@ def test_read_image_names_the_file_it_cannot_read(tmp_path):
         read_image(tmp_path / "gone.png")
     with pytest.raises(InputError, match="cannot be read"):
         read_image(tmp_path)
+
+
+def test_a_file_too_large_for_any_image_is_refused_unread(tmp_path):
+    path = tmp_path / "huge.png"
+    path.touch()
+    os.truncate(path, 2**40)  # sparse: to read it takes a terabyte of memory
+    with pytest.raises(InputError, match=r"huge\.png: the file has 1,099,511,627,776 bytes; at most 2,147,483,648 are"):
+        read_image(path)
 
 
 def test_read_image_reads_a_path_that_is_not_ascii(tmp_path):

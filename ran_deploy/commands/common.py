@@ -59,7 +59,7 @@ def run_command(command: click.Command) -> None:
         click.echo(f"{name}: {printable(str(exc))}", err=True)
         sys.exit(exc.exit_status)
     except MemoryError as exc:
-        click.echo(f"{name}: not enough memory ({exc}). Choose a smaller --input-size or --batch.", err=True)
+        click.echo(f"{name}: {_memory_line(command, exc)}", err=True)
         sys.exit(RanDeployError.exit_status)
     except OSError as exc:
         if exc.errno in UNUSABLE_PATH and exc.filename is not None:
@@ -70,6 +70,13 @@ def run_command(command: click.Command) -> None:
         if exc.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):
             raise
         _end_unwritable(name, exc)
+
+
+def _memory_line(command: click.Command, exc: MemoryError) -> str:
+    detail = f" ({printable(str(exc))})" if str(exc) else ""
+    options = {name for parameter in command.params for name in parameter.opts}
+    smaller = [name for name in ("--input-size", "--batch") if name in options]
+    return f"not enough memory{detail}." + (f" Choose a smaller {' or '.join(smaller)}." if smaller else "")
 
 
 def _end_unwritable(name: str, exc: OSError) -> NoReturn:

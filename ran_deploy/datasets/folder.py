@@ -10,7 +10,7 @@ import numpy as np
 
 from ran_deploy.datasets.dataset import Split
 from ran_deploy.errors import DatasetError
-from ran_deploy.images import is_image_path, read_image
+from ran_deploy.images import is_image_path, is_pipe, read_image
 from ran_deploy.preprocessing import Preprocessing
 
 __all__ = ["FolderDataset", "find_folder", "find_images"]
@@ -107,7 +107,7 @@ def _open(root: Path, name: str, splits: list[Path]) -> FolderDataset | None:
         labelled = [(file, numbers[name]) for name in sorted(by_class) for file in by_class[name]]
         files, labels = zip(*labelled, strict=True)
         return FolderDataset(name=name, root=root, files=files, labels=labels, classes=tuple(classes))
-    flat = tuple(sorted(file for file in root.iterdir() if _is_image(file.name)))
+    flat = tuple(sorted(file for file in root.iterdir() if _is_image(file)))
     return FolderDataset(name=name, root=root, files=flat, labels=None, classes=None) if flat else None
 
 
@@ -128,7 +128,7 @@ def _images_below(folder: Path) -> list[Path]:
             continue
         walked.add(identity)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if _is_image(name)]
+        found += [file for name in names if _is_image(file := Path(parent, name))]
     return sorted(found)
 
 
@@ -141,5 +141,6 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _is_image(name: str) -> bool:
-    return is_image_path(Path(name)) and not name.startswith(".")  # "._x.jpg" is what macOS leaves beside x.jpg
+def _is_image(file: Path) -> bool:
+    hidden = file.name.startswith(".")  # "._x.jpg" is what macOS leaves beside x.jpg
+    return is_image_path(file) and not hidden and not is_pipe(file)

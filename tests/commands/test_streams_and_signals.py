@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ran_deploy.commands.bench import bench
+from ran_deploy.commands.common import run_command
+from ran_deploy.commands.doctor import doctor
+
 BIN = Path(sys.executable).parent
 SLOW_IMPORT = """
 import signal, os, sys
@@ -52,3 +56,21 @@ def test_results_that_go_elsewhere_need_no_standard_output(demo, tmp_path):
 def test_an_interrupt_that_became_another_error_still_counts():
     done = subprocess.run([sys.executable, "-c", SLOW_IMPORT], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (130, "ran-export: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "line"),
+    [
+        (doctor, MemoryError(), "ran-doctor: not enough memory."),
+        (bench, MemoryError("9 GiB"), "ran-bench: not enough memory (9 GiB). Choose a smaller --batch."),
+    ],
+)
+def test_a_lack_of_memory_names_only_options_that_the_command_has(command, error, line, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(command, "callback", fail)
+    monkeypatch.setattr(sys, "argv", [command.name, "x.ran"])
+    with pytest.raises(SystemExit, match="2"):
+        run_command(command)
+    assert capsys.readouterr().err == line + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,13 @@ def test_what_is_called_an_image_but_is_none_is_an_error_of_that_image_alone(tmp
     (tmp_path / "b.png").mkdir() if kind == "folder" else (tmp_path / "b.png").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"b\.png: cannot be read"):
         open_dataset(tmp_path, Split.TEST).image(1)
+
+
+def test_a_pipe_among_images_is_passed_over(tmp_path):
+    for folder in (tmp_path / "flat", tmp_path / "classes" / "cat"):
+        write_image(folder / "a.png")
+        os.mkfifo(folder / "live.png")  # to open it would wait for a writer
+    assert [len(open_dataset(tmp_path / name, Split.TEST)) for name in ("flat", "classes")] == [1, 1]
 
 
 def test_without_labels_all_images_below_a_folder_count(tmp_path):

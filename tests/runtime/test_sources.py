@@ -60,6 +60,13 @@ def test_patterns_give_what_they_match_in_natural_order(tmp_path):
     assert names(expand_inputs([str(tmp_path / "**" / "x*.png")]), tmp_path) == ["deep/x1.png", "x9.png", "x10.png"]
 
 
+@pytest.mark.parametrize("pattern", ["", "*.png"])
+def test_a_pipe_among_images_is_passed_over(tmp_path, pattern):
+    write_image(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "live.png")  # to open it would wait for a writer
+    assert names(expand_inputs([str(tmp_path / pattern)]), tmp_path) == ["a.png"]
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     write_image(tmp_path / "a[1].png")
     write_image(tmp_path / "a1.png")
