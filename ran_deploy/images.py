@@ -58,7 +58,9 @@ def read_image(path: Path) -> np.ndarray:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
-                raise InputError(f"{path}: the file has {size:,} bytes; at most {MAX_BYTES:,} are read. Shrink the image.")
+                raise InputError(
+                    f"{path}: the file has {size:,} bytes; at most {MAX_BYTES:,} are read. Shrink the image."
+                )
             data = file.read()
     except OSError as exc:
         raise InputError(f"{path}: cannot be read ({exc.strerror}).") from exc

@@ -13,7 +13,9 @@ from ran_deploy.commands.common import (
     device_option,
     require_signature_option,
     run_command,
+    threads_option,
     verbose_option,
+    version_option,
     write_json,
 )
 
@@ -23,16 +25,39 @@ if TYPE_CHECKING:
 
 @click.command(name="ran-bench")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@backend_option(extra=("auto", "all"), multiple=True, default=["auto"], help="Engine to measure; repeatable.")
-@click.option("--batch", "batches", type=click.IntRange(min=1), multiple=True, help="Batch size; repeatable.")
-@click.option("--seconds", type=float, default=3.0, show_default=True, help="Time spent on each batch size.")
-@click.option("--warm-up", type=click.IntRange(min=0), default=5, show_default=True, help="Runs that do not count.")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
+@backend_option(
+    extra=("auto", "all"),
+    multiple=True,
+    default=["auto"],
+    show_default=True,
+    help="Engine to measure; repeatable. 'all' is each that can run here.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="N",
+    help="Images in one run; repeatable.  [default: each of the engine's MIN:OPT:MAX]",
+)
+@click.option(
+    "--seconds", type=float, default=3.0, show_default=True, metavar="S", help="Time spent on each batch size."
+)
+@click.option(
+    "--warm-up",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Runs that do not count.",
+)
+@threads_option()
 @device_option()
 @cache_dir_option()
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @verbose_option()
+@version_option()
 def bench(
     bundle: Path,
     backend: tuple[str, ...],

@@ -17,6 +17,7 @@ from ran_deploy.commands.common import (
     run_command,
     triton_option,
     verbose_option,
+    version_option,
     write_json,
 )
 from ran_deploy.commands.engine_lines import dla_lines, engine_lines
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @verbose_option()
+@version_option()
 def build(
     bundle: Path,
     backend: str,

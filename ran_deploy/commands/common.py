@@ -29,7 +29,10 @@ __all__ = [
     "printable",
     "require_signature_option",
     "run_command",
+    "threads_option",
+    "triton_option",
     "verbose_option",
+    "version_option",
     "write_json",
 ]
 
@@ -185,6 +188,18 @@ def device_option() -> Callable[[Any], Any]:
     return click.option("--device", metavar="cuda:N", help="TensorRT: which GPU.  [default: cuda:0]")
 
 
+def threads_option() -> Callable[[Any], Any]:
+    """Return the option --threads."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="CPU threads of the engine; 0 is all.",
+    )
+
+
 def triton_option() -> Callable[[Any], Any]:
     """Return the option --triton."""
     return click.option(
@@ -217,6 +232,11 @@ def verbose_option() -> Callable[[Any], Any]:
     return click.option(
         "-v", "--verbose", is_flag=True, expose_value=False, callback=_set_verbosity, help="Log every stage."
     )
+
+
+def version_option() -> Callable[[Any], Any]:
+    """Return the option --version."""
+    return click.version_option(package_name="ran-deploy", prog_name="ran-deploy", message="%(prog)s %(version)s")
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ from ran_deploy.commands.common import (
     require_signature_option,
     run_command,
     verbose_option,
+    version_option,
     write_json,
 )
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @verbose_option()
+@version_option()
 def doctor(
     bundle: Path, target: str | None, cache_dir: Path | None, require_signature: Path | None, as_json: bool
 ) -> int:

@@ -17,6 +17,7 @@ from ran_deploy.commands.common import (
     run_command,
     triton_option,
     verbose_option,
+    version_option,
     write_json,
 )
 from ran_deploy.commands.gpu_options import compatibility_options, gpu_options
@@ -30,6 +31,8 @@ from ran_deploy.preprocessing import ChannelOrder, Interpolation
 if TYPE_CHECKING:
     from ran_deploy.budget_record import BudgetRecord
     from ran_deploy.workflows.export import ExportResult
+
+FROM_RECIPE = "[default: the checkpoint's, else what is customary]"  # workflows/exporting/recipe.py says in which order
 
 
 def choices(enum: Any) -> click.Choice[str]:
@@ -63,13 +66,21 @@ def choices(enum: Any) -> click.Choice[str]:
 )
 @click.option("--batch", type=Batch(), default="1:8:32", show_default=True, help="Batch sizes the engines take.")
 @click.option("--input-size", type=Size(), help="Engine input, height x width.  [default: the checkpoint's]")
-@click.option("--mean", type=Triple(), help="Per-channel mean of pixels in 0..1.")
-@click.option("--std", type=Triple(), help="Per-channel standard deviation of pixels in 0..1.")
-@click.option("--resize", metavar="SIDE|HxW|none", help="Resize before the crop; one number is the shorter side.")
+@click.option("--mean", type=Triple(), help=f"Per-channel mean of pixels in 0..1.  {FROM_RECIPE}")
+@click.option("--std", type=Triple(), help=f"Per-channel standard deviation of pixels in 0..1.  {FROM_RECIPE}")
+@click.option(
+    "--resize", metavar="SIDE|HxW|none", help=f"Resize before the crop; one number is the shorter side.  {FROM_RECIPE}"
+)
 @click.option("--crop", type=Size(), help="Centre crop; the same as --input-size.")
-@click.option("--interpolation", type=choices(Interpolation), help="How pixels are interpolated on resizing.")
-@click.option("--antialias/--no-antialias", default=None, help="Smooth when shrinking, as torchvision and Pillow do.")
-@click.option("--channel-order", type=choices(ChannelOrder), help="What the network was trained with.")
+@click.option(
+    "--interpolation", type=choices(Interpolation), help=f"How pixels are interpolated on resizing.  {FROM_RECIPE}"
+)
+@click.option(
+    "--antialias/--no-antialias",
+    default=None,
+    help=f"Smooth when shrinking, as torchvision and Pillow do.  {FROM_RECIPE}",
+)
+@click.option("--channel-order", type=choices(ChannelOrder), help=f"What the network was trained with.  {FROM_RECIPE}")
 @click.option(
     "--task",
     type=click.Choice(["classification", "embedding"]),
@@ -91,6 +102,7 @@ def choices(enum: Any) -> click.Choice[str]:
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the list, as JSON.")
 @click.option("--list", "only_list", is_flag=True, help="Show the named networks, or --architecture's; export nothing.")
 @verbose_option()
+@version_option()
 def export(
     checkpoint: Path | None,
     output: Path | None,

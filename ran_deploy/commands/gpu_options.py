@@ -48,7 +48,10 @@ _OTHERS = (
         "--workspace", type=click.IntRange(min=1), metavar="MIB", help="TensorRT: scratch memory.  [default: 1024]"
     ),
     click.option(
-        "--optimization-level", type=click.IntRange(0, 5), help="TensorRT: 0 builds quickest, 5 runs quickest."
+        "--optimization-level",
+        type=click.IntRange(0, 5),
+        metavar="N",
+        help="TensorRT: 0 builds quickest, 5 runs quickest.  [default: TensorRT's own, 3]",
     ),
     click.option(
         "--compute-capability",

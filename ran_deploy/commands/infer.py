@@ -21,7 +21,9 @@ from ran_deploy.commands.common import (
     printable,
     require_signature_option,
     run_command,
+    threads_option,
     verbose_option,
+    version_option,
 )
 from ran_deploy.commands.native_lines import move_python_stderr, sum_up_native_lines
 from ran_deploy.commands.progress import Counter
@@ -43,13 +45,22 @@ NAME_WIDTH = 48
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True)
 @backend_option(extra=("auto",), default="auto", show_default=True, help="Engine to run.")
-@click.option("--batch", type=click.IntRange(min=1), help="Images in one run.  [default: the bundle's optimum]")
 @click.option(
-    "--frame-stride", type=click.IntRange(min=1), default=1, show_default=True, help="Of videos take every N-th frame."
+    "--batch", type=click.IntRange(min=1), metavar="N", help="Images in one run.  [default: the engine's optimum]"
 )
-@click.option("--top-k", type=click.IntRange(min=1), help="Classes to give each image.  [default: 1]")
+@click.option(
+    "--frame-stride",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Of videos take every N-th frame.",
+)
+@click.option("--top-k", type=click.IntRange(min=1), metavar="K", help="Classes to give each image.  [default: 1]")
 @click.option("--normalize", is_flag=True, help="Give the vectors of an embedding L2 norm 1.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write results to FILE.jsonl, FILE.csv or FILE.npy.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write results to FILE.jsonl, FILE.csv or FILE.npy."
+)
 @click.option(
     "--attention",
     type=click.Path(path_type=Path, file_okay=False),
@@ -57,11 +68,12 @@ NAME_WIDTH = 48
     help="Draw the soft masks over each image, one PNG each; of bundles exported --with-attention.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table.")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the engine; 0 is all.")
+@threads_option()
 @device_option()
 @cache_dir_option()
 @require_signature_option()
 @verbose_option()
+@version_option()
 def infer(
     bundle: Path,
     inputs: tuple[str, ...],

@@ -16,6 +16,7 @@ from ran_deploy.commands.common import (
     require_signature_option,
     run_command,
     verbose_option,
+    version_option,
     write_json,
 )
 from ran_deploy.commands.compare_lines import print_changes, print_compared
@@ -87,6 +88,7 @@ MOST_MODULES = 6  # of the attention, on a terminal
 @require_signature_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @verbose_option()
+@version_option()
 def validate(
     bundle: Path,
     data: Path | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Ca
         sizes = config.batches or sorted({profile.minimum, profile.optimum, profile.maximum})
         beyond = [size for size in sizes if not profile.minimum <= size <= profile.maximum]
         if beyond:
-            remedy = f"ran-build {bundle.path} --backend {predictor.backend} --batch MIN:OPT:MAX"
+            remedy = f"ran-build {shlex.quote(str(bundle.path))} --backend {predictor.backend} --batch MIN:OPT:MAX"
             raise ConfigError(
                 f"The {predictor.backend} engine takes batches of {profile.minimum} to {profile.maximum}, "
                 f"not {beyond[0]}. Build it for more: {remedy}."

@@ -6,6 +6,7 @@ Source: Triton's user guide, Model Repository and Model Configuration; the text 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def _model_file(bundle: Bundle, backend: str, cache_dir: Path | None) -> tuple[b
     if engine is None:
         raise ConfigError(
             f"There is no TensorRT engine of {bundle.path} for this machine. Build it on the server, beside Triton's "
-            f"TensorRT version: ran-build {bundle.path} --backend tensorrt."
+            f"TensorRT version: ran-build {shlex.quote(str(bundle.path))} --backend tensorrt."
         )
     if engine.refit_from is not None:
         raise ConfigError(WITH_WEIGHTS)

@@ -130,3 +130,10 @@ def test_bench_looks_at_all_batch_sizes_before_it_measures(call, demo):
     outcome = call("ran-bench", demo.bundle, *options)
     outcome.assert_refused("takes batches of 1 to 32, not 64")
     assert "batch 1" not in outcome.err.splitlines()[0]
+
+
+def test_a_command_to_run_next_takes_a_bundle_whose_name_has_spaces(call, demo, tmp_path):
+    spaced = tmp_path / "my bundle.ran"
+    spaced.symlink_to(demo.bundle)
+    outcome = call("ran-bench", spaced, "--batch", 64, "--cache-dir", demo.cache)
+    outcome.assert_refused(f"ran-build '{spaced}' --backend openvino --batch MIN:OPT:MAX")

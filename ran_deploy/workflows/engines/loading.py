@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,7 +137,9 @@ def load_engine(
     try:
         predictor = open_predictor(bundle.manifest, backend, engine, threads, kept_kernels(bundle, backend, cache_dir))
     except EngineMismatchError as exc:
-        raise EngineMismatchError(f"{exc} For this bundle: ran-build {bundle.path} --backend {backend}") from exc
+        raise EngineMismatchError(
+            f"{exc} For this bundle: ran-build {shlex.quote(str(bundle.path))} --backend {backend}"
+        ) from exc
     if engine.proven:
         return LoadedEngine(predictor=predictor, origin=origin, self_test=None)
     result = prove_engine(bundle, backend, predictor)
@@ -184,7 +187,7 @@ def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTest
         return prove(predictor, read_golden(bundle), f"The {backend} engine of {bundle.path}")
     except SelfTestError as exc:
         predictor.close()
-        where = f"ran-validate {bundle.path} --diagnose --backend {backend}"
+        where = f"ran-validate {shlex.quote(str(bundle.path))} --diagnose --backend {backend}"
         raise SelfTestError(f"{exc}. To see where it goes wrong: {where}") from exc
     except RanDeployError:
         predictor.close()
@@ -233,7 +236,7 @@ def _missing_engine(bundle: Bundle, backend: str, cache_dir: Path | None) -> str
     here = fingerprint(backend)
     if _kept_engine(bundle, backend, here, cache_dir) is not None:
         return None
-    remedy = f"Build one here: ran-build {bundle.path} --backend {backend}."
+    remedy = f"Build one here: ran-build {shlex.quote(str(bundle.path))} --backend {backend}."
     record = _record(bundle, backend)
     if record is None or record.file is None:
         return f"Bundle {bundle.path} holds no {backend} engine. {remedy}"
