@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from ran_deploy.bundle import sha256_of
 from ran_deploy.bundle_writing import refuse_inside_bundle
+from ran_deploy.engine_traits import EngineTraits
 from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.requirements import is_range, misfits
@@ -52,9 +53,9 @@ class CachedEngine:
     refit_from: bytes | None = None
 
     @property
-    def host_code(self) -> bool:
-        """Whether it brings its vendor's runtime, as an engine for several versions of TensorRT does."""
-        return is_range(self.required.get("tensorrt", ""))
+    def traits(self) -> EngineTraits:
+        """What it is loaded with. One for several versions of TensorRT brings its vendor's runtime."""
+        return EngineTraits(host_code=is_range(self.required.get("tensorrt", "")), refit_from=self.refit_from)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,10 +72,10 @@ def test_the_engine_of_this_very_device_comes_first_and_a_compatible_one_replace
 
 
 def test_an_engine_for_several_versions_brings_code(tmp_path):
-    assert WIDE.host_code
-    assert not PLAN.host_code
-    assert not replace(PLAN, required={**ORIN, "compute capability": ">=8.0"}).host_code
-    assert not BLOB.host_code
+    assert WIDE.traits.host_code
+    assert not PLAN.traits.host_code
+    assert not replace(PLAN, required={**ORIN, "compute capability": ">=8.0"}).traits.host_code
+    assert not BLOB.traits.host_code
 
 
 def test_an_engine_without_weights_comes_with_the_very_graph_it_was_built_from(tmp_path, caplog):

@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from stand_in_tensorrt import engine_bytes, row_sums
 
+from ran_deploy.engine_traits import EngineTraits
 from ran_deploy.errors import EngineMismatchError
 from ran_deploy.runtime.backends import open_runner
 
@@ -32,7 +33,8 @@ GRAPH = graph_of(weight=1.0, bias=2.0)
 
 def outputs(refit_from: bytes | None, built_from: bytes | None = GRAPH) -> tuple[np.ndarray, np.ndarray]:
     """Return what an engine without the weights of `built_from` computes with those of `refit_from`, and the truth."""
-    runner = open_runner("tensorrt", engine_bytes(PROFILE, stripped=built_from), refit_from=refit_from)
+    traits = EngineTraits(refit_from=refit_from)
+    runner = open_runner("tensorrt", engine_bytes(PROFILE, stripped=built_from), traits=traits)
     try:
         images = np.random.default_rng(5).integers(0, 256, (3, 9, 14, 3), dtype=np.uint8)
         for _ in range(4):  # the graph too

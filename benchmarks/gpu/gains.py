@@ -53,9 +53,7 @@ def slot_gain(backend: str, engine: CachedEngine, images: np.ndarray, seconds: f
 
 
 def opened(stack: contextlib.ExitStack, backend: str, engine: CachedEngine, *, slots: int, graphs: bool) -> Runner:
-    runner = RUNNERS[backend](
-        engine.data, host_code=engine.host_code, refit_from=engine.refit_from, slots=slots, graphs=graphs
-    )
+    runner = RUNNERS[backend](engine.data, traits=engine.traits, slots=slots, graphs=graphs)
     stack.callback(runner.close)
     return runner
 

@@ -167,9 +167,7 @@ def gains(
 
 def inspected(backend: str, engine: CachedEngine) -> EngineLayers:
     """Return what TensorRT's inspector tells of the layers of an engine."""
-    package = backend.replace("-", "_")
-    text = inspect_engine(package, engine.data, host_code=engine.host_code, refit_from=engine.refit_from)
-    return layers_from_inspector(text)
+    return layers_from_inspector(inspect_engine(backend.replace("-", "_"), engine.data, engine.traits))
 
 
 def attempt(work: Callable[[], Found], problems: dict[str, str], name: str) -> Found | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ran_deploy.engine_traits import EngineTraits
 from ran_deploy.errors import BuildError
 from ran_deploy.tensorrt_refit import refit_engine
 from ran_deploy.vendors import import_tensorrt, tensorrt_log
@@ -11,20 +12,19 @@ from ran_deploy.vendors import import_tensorrt, tensorrt_log
 __all__ = ["inspect_engine"]
 
 
-def inspect_engine(package: str, engine: bytes, *, host_code: bool = False, refit_from: bytes | None = None) -> str:
+def inspect_engine(package: str, engine: bytes, traits: EngineTraits) -> str:
     """Return the layers of an engine as JSON, for the batch it is optimised for. The caller has made or checked it.
 
-    `refit_from` is the graph of one that was built without weights.
     Raises: BuildError if it cannot be loaded here, which takes a GPU; EngineMismatchError if it gets no weights.
     """
     trt = import_tensorrt(package)
     log = tensorrt_log(package)
     log.take_errors()
     runtime = trt.Runtime(log.trt_logger)
-    runtime.engine_host_code_allowed = host_code
+    runtime.engine_host_code_allowed = traits.host_code
     loaded = runtime.deserialize_cuda_engine(engine)
-    if loaded is not None and refit_from is not None:
-        refit_engine(trt, log, loaded, refit_from)
+    if loaded is not None and traits.refit_from is not None:
+        refit_engine(trt, log, loaded, traits.refit_from)
     context = None if loaded is None else loaded.create_execution_context()
     if context is None:
         reason = log.take_errors() or "no reason given"

@@ -108,8 +108,7 @@ def _inspected(backend: str, engine: CachedEngine) -> str | None:
     if backend not in BUILT_ON_REQUEST:
         return None
     try:
-        package = backend.replace("-", "_")
-        return inspect_engine(package, engine.data, host_code=engine.host_code, refit_from=engine.refit_from)
+        return inspect_engine(backend.replace("-", "_"), engine.data, engine.traits)
     except RanDeployError as exc:  # the engine is right, whatever is known of its layers
         logger.warning("%s", exc)
         return None

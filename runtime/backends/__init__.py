@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Protocol
 
+from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, ConfigError
 from ran_deploy.kept_file import KeptFile
 from ran_deploy.runtime.runner import Runner
@@ -27,9 +28,8 @@ class RunnerClass(Protocol):
         engine: bytes,
         *,
         threads: int = 0,
-        host_code: bool = False,
+        traits: EngineTraits = NO_TRAITS,
         kernels: KeptFile | None = None,
-        refit_from: bytes | None = None,
     ) -> Runner: ...
 
     def require(self) -> None:
@@ -46,18 +46,15 @@ def open_runner(
     engine: bytes,
     *,
     threads: int = 0,
-    host_code: bool = False,
+    traits: EngineTraits = NO_TRAITS,
     kernels: KeptFile | None = None,
-    refit_from: bytes | None = None,
 ) -> Runner:
     """Load `engine`, whose digest the caller has checked: an engine is executable code. `threads` 0: all the CPU has.
 
-    `host_code`: the engine may bring the vendor's runtime as a library of its own, as version-compatible ones do.
     `kernels`: where a backend that compiles when it loads, TensorRT-RTX alone, finds and keeps what it compiled.
-    `refit_from`: the ONNX graph that an engine of TensorRT without weights gets them from.
     Raises: BackendUnavailableError if `backend` cannot run here, EngineMismatchError if this is no engine of it.
     """
-    return _runner_class(backend)(engine, threads=threads, host_code=host_code, kernels=kernels, refit_from=refit_from)
+    return _runner_class(backend)(engine, threads=threads, traits=traits, kernels=kernels)
 
 
 def fingerprint(backend: str) -> dict[str, str]:

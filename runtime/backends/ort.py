@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, EngineMismatchError, InputError, RanDeployError
 from ran_deploy.kept_file import KeptFile
 from ran_deploy.precision import Precision
@@ -36,11 +37,10 @@ class OrtRunner:
         engine: bytes,
         *,
         threads: int = 0,
-        host_code: bool = False,
+        traits: EngineTraits = NO_TRAITS,
         kernels: KeptFile | None = None,
-        refit_from: bytes | None = None,
     ) -> None:
-        del host_code, kernels, refit_from  # its engines are compiled when they are built, and hold all they need
+        del traits, kernels  # its engines are compiled when they are built, and hold all they need
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import EngineMismatchError, InputError, RanDeployError
 from ran_deploy.kept_file import KeptFile
 from ran_deploy.openvino_engine import unpack_openvino_engine
@@ -27,11 +28,10 @@ class OpenVinoRunner:
         engine: bytes,
         *,
         threads: int = 0,
-        host_code: bool = False,
+        traits: EngineTraits = NO_TRAITS,
         kernels: KeptFile | None = None,
-        refit_from: bytes | None = None,
     ) -> None:
-        del host_code, kernels, refit_from  # its engines are compiled when they are built, and hold all they need
+        del traits, kernels  # its engines are compiled when they are built, and hold all they need
         openvino = import_openvino()
         blob, hint = unpack_openvino_engine(engine)
         settings: dict[str, Any] = {

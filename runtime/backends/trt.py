@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, DeviceError
 from ran_deploy.kept_file import KeptFile
 from ran_deploy.runtime import cuda
@@ -39,9 +40,8 @@ class TensorRtRunner:
         engine: bytes,
         *,
         threads: int = 0,
-        host_code: bool = False,
+        traits: EngineTraits = NO_TRAITS,
         kernels: KeptFile | None = None,
-        refit_from: bytes | None = None,
         slots: int = SLOTS,
         graphs: bool = True,
         mapped: bool | None = None,
@@ -53,9 +53,7 @@ class TensorRtRunner:
         self._kernels = kernels
         with cuda.on_device(self._device):
             compiled = kernels.read() if kernels is not None else b""
-            loaded = TensorRtEngine(
-                self.package, engine, host_code=host_code, graphs=graphs, compiled=compiled, refit_from=refit_from
-            )
+            loaded = TensorRtEngine(self.package, engine, traits, graphs=graphs, compiled=compiled)
             self._engine: TensorRtEngine | None = loaded
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles
             self._slots = Slots(lambda: Slot(loaded, mapped=in_place), slots)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ran_deploy.engine_traits import EngineTraits
 from ran_deploy.errors import DeviceError, EngineMismatchError
 from ran_deploy.runtime.backends.trt_profiles import profiles_of
 from ran_deploy.runtime.runner import TensorSpec
@@ -22,36 +23,27 @@ logger = logging.getLogger(__name__)
 class TensorRtEngine:
     """An engine on the calling thread's device; everything is to be used while that device is current.
 
-    `host_code`: it may bring TensorRT's runtime as a library of its own, as version-compatible engines do.
-    `compiled` is what `newly_compiled` gave of such an engine before. `refit_from` is the graph that an engine without
-    weights gets them from.
+    `compiled` is what `newly_compiled` gave of such an engine before.
     Raises: EngineMismatchError if `data` is no engine for this package and device, or it does not get all its weights.
     """
 
     def __init__(
-        self,
-        package: str,
-        data: bytes,
-        *,
-        host_code: bool,
-        graphs: bool = True,
-        compiled: bytes = b"",
-        refit_from: bytes | None = None,
+        self, package: str, data: bytes, traits: EngineTraits, *, graphs: bool = True, compiled: bytes = b""
     ) -> None:
         self.package = package
         self._trt: Any = import_tensorrt(package)
         log = tensorrt_log(package)
         log.take_errors()
         self._runtime: Any = self._trt.Runtime(log.trt_logger)  # the engine needs it
-        self._runtime.engine_host_code_allowed = host_code
+        self._runtime.engine_host_code_allowed = traits.host_code
         self._engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise EngineMismatchError(
                 f"{package} {self._trt.__version__} cannot load this engine: {self.reason()}. "
                 "Build it on this machine with ran-build."
             )
-        if refit_from is not None:
-            refit_engine(self._trt, log, self._engine, refit_from)
+        if traits.refit_from is not None:
+            refit_engine(self._trt, log, self._engine, traits.refit_from)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         mode = self._trt.TensorIOMode.INPUT
         is_input = {name: self._engine.get_tensor_mode(name) == mode for name in names}

@@ -160,14 +160,7 @@ def open_predictor(
     manifest: Manifest, backend: str, engine: CachedEngine, threads: int, kernels: KeptFile | None = None
 ) -> Predictor:
     """Load an engine without proving it."""
-    runner = open_runner(
-        backend,
-        engine.data,
-        threads=threads,
-        host_code=engine.host_code,
-        kernels=kernels,
-        refit_from=engine.refit_from,
-    )
+    runner = open_runner(backend, engine.data, threads=threads, traits=engine.traits, kernels=kernels)
     return Predictor(runner, manifest, backend, batch=engine.batch)
 
 

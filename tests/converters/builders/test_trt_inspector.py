@@ -7,6 +7,7 @@ import pytest
 
 from ran_deploy.converters.builders import trt_inspector
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
+from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, BuildError
 
 
@@ -16,14 +17,14 @@ def test_an_engine_that_cannot_be_loaded_is_told_in_one_line(engine):
     with pytest.raises(
         BuildError, match=r"tensorrt_rtx 1\S+ cannot load the engine here to look at its layers: "
     ) as error:
-        inspect_engine("tensorrt_rtx", engine)
+        inspect_engine("tensorrt_rtx", engine, NO_TRAITS)
     assert "\n" not in str(error.value)
     assert "no reason given" not in str(error.value)
 
 
 def test_without_the_package_its_name_is_told():
     with pytest.raises((BackendUnavailableError, BuildError), match="tensorrt") as error:
-        inspect_engine("tensorrt", b"")
+        inspect_engine("tensorrt", b"", NO_TRAITS)
     assert "\n" not in str(error.value)
 
 
@@ -83,10 +84,10 @@ def test_layers_are_asked_for_with_the_optimal_batch_of_the_first_profile(monkey
     monkeypatch.setattr(trt_inspector, "import_tensorrt", lambda package: trt)
     log = SimpleNamespace(trt_logger=None, take_errors=lambda: "")
     monkeypatch.setattr(trt_inspector, "tensorrt_log", lambda package: log)
-    assert inspect_engine("tensorrt", b"plan", host_code=host_code) == "JSON, types"
+    assert inspect_engine("tensorrt", b"plan", EngineTraits(host_code=host_code)) == "JSON, types"
     assert trt.allowed is host_code
     with pytest.raises(BuildError, match="cannot load the engine here"):
-        inspect_engine("tensorrt", b"another plan")
+        inspect_engine("tensorrt", b"another plan", NO_TRAITS)
 
 
 def test_an_engine_without_weights_gets_them_before_a_context_is_made(monkeypatch):
@@ -96,5 +97,5 @@ def test_an_engine_without_weights_gets_them_before_a_context_is_made(monkeypatc
     monkeypatch.setattr(trt_inspector, "tensorrt_log", lambda package: log)
     monkeypatch.setattr(trt_inspector, "refit_engine", lambda trt, log, engine, graph: order.append(graph))
     monkeypatch.setattr(trt, "shapes", SimpleNamespace(__setitem__=lambda name, shape: order.append(shape)))
-    inspect_engine("tensorrt", b"plan", refit_from=b"graph")
+    inspect_engine("tensorrt", b"plan", EngineTraits(refit_from=b"graph"))
     assert order == [b"graph", (8, 9, 14, 3)]

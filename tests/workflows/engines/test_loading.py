@@ -116,7 +116,7 @@ def test_an_engine_brings_code_only_if_its_record_says_so(bundle, monkeypatch, v
     opened = []
 
     def open_runner(backend, data, **settings):
-        opened.append((data, settings["host_code"]))
+        opened.append((data, settings["traits"].host_code))
         raise EngineMismatchError("no GPU is needed to see this")
 
     monkeypatch.setattr(engines, "open_runner", open_runner)

@@ -51,7 +51,7 @@ def gpu(stand_in, bundle, monkeypatch):
 
     gpu = stand_in(delay_s=0.0)
     monkeypatch.setattr(timed_build, "open_builder", lambda backend: SimpleNamespace(build=built))
-    monkeypatch.setattr(build, "inspect_engine", lambda package, data, **given: json.dumps({"Layers": [str(given)]}))
+    monkeypatch.setattr(build, "inspect_engine", lambda package, data, traits: json.dumps({"Layers": [str(traits)]}))
     return gpu
 
 
