@@ -14,6 +14,7 @@ from gpu.runtime_checks import Figures
 from gpu.runtime_setting import NotRunError, Setting, WrongError, images, require_equal
 
 from ran_deploy.cache import CachedEngine
+from ran_deploy.engine_traits import NO_TRAITS
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends.trt_call import Call, Tensor
@@ -112,7 +113,7 @@ def queue_batch(lane: Lane) -> None:
 
 def lanes(setting: Setting, rounds: int, count: int, stack: ExitStack) -> list[Lane]:
     """Return lanes of one engine, each with images of its own."""
-    engine = TensorRtEngine("tensorrt", setting.plan(large=True, rounds=rounds), host_code=False, graphs=False)
+    engine = TensorRtEngine("tensorrt", setting.plan(large=True, rounds=rounds), NO_TRAITS, graphs=False)
     return [Lane(engine, images(setting.large, setting.timed_batch, seed), stack) for seed in range(count)]
 
 
