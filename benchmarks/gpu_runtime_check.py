@@ -41,7 +41,7 @@ from ran_deploy.runtime import cuda
 from ran_deploy.runtime.cuda.binding import BINDINGS, binding
 from ran_deploy.vendors import one_line
 from ran_deploy.whole_file import write_whole
-from ran_deploy.workflows.versions import tool_versions
+from ran_deploy.workflows.exporting.versions import tool_versions
 
 PACKAGES = {"cuda-python": "cuda.bindings", "pycuda": "pycuda"}  # the binding's name here -> in BINDINGS
 DISTRIBUTIONS = {"cuda-python": ("cuda-bindings", "cuda-python"), "pycuda": ("pycuda",)}
