@@ -43,7 +43,8 @@ class CachedEngine:
     """An engine, the batches it takes, what it requires of a device, and whether it passed the golden self-test here.
 
     `required` holds values and ranges, as `ran_deploy.requirements` has them. `refit_from` is the graph that an engine
-    without weights gets them from whenever it is loaded; None for one that has its own.
+    without weights gets them from whenever it is loaded; None for one that has its own. `half_pixel`: it was built from
+    a graph with half-pixel sample points in place of aligned corners, whose outputs are others.
     """
 
     data: bytes
@@ -51,6 +52,7 @@ class CachedEngine:
     required: Mapping[str, str]
     proven: bool
     refit_from: bytes | None = None
+    half_pixel: bool = False
 
     @property
     def traits(self) -> EngineTraits:
@@ -65,6 +67,7 @@ class _Entry:
     batch: BatchProfile
     proven_on: tuple[str, ...] = ()  # keys of devices: a proof counts on the very device alone
     graph_sha256: str | None = None  # of the graph that an engine without weights was built from
+    half_pixel: bool = False
 
 
 class EngineCache:
@@ -132,6 +135,7 @@ class EngineCache:
                     fingerprint=dict(engine.required),
                     batch=engine.batch,
                     proven_on=tuple(sorted(proven_on | ({device_key(here)} if engine.proven else set()))),
+                    half_pixel=engine.half_pixel,
                 )
                 # The entry vouches for the engine, so it is replaced last; a kill in between is a miss.
                 replace_file(folder / ENGINE_FILE, engine.data)
@@ -179,4 +183,11 @@ def _read_engine(folder: Path, entry: _Entry, read_graph: Callable[[], bytes]) -
     if graph is not None and sha256_of(graph) != entry.graph_sha256:
         logger.warning("ignoring the engine without weights in %s: it was built from another graph", folder)
         return None
-    return CachedEngine(data=data, batch=entry.batch, required=entry.fingerprint, proven=False, refit_from=graph)
+    return CachedEngine(
+        data=data,
+        batch=entry.batch,
+        required=entry.fingerprint,
+        proven=False,
+        refit_from=graph,
+        half_pixel=entry.half_pixel,
+    )

@@ -9,7 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["at_least", "is_range", "meets", "meets_so_far", "misfits", "same_major_from"]
+__all__ = [
+    "ACCELERATOR",
+    "DLA",
+    "at_least",
+    "is_range",
+    "meets",
+    "meets_so_far",
+    "misfits",
+    "same_major_from",
+]
+
+# The part of a fingerprint that says what computes beside the GPU. Who does not name it has none, on either side: a
+# device that is asked for its DLA does not take an engine that leaves it idle.
+ACCELERATOR, DLA, NO_ACCELERATOR = "accelerator", "DLA", "none"
 
 _BOUND = re.compile(r"(?P<relation>>=|<)(?P<version>\d+(\.\d+)*)")
 _VERSION = re.compile(r"\d+(\.\d+)*")
@@ -53,6 +66,7 @@ def meets_so_far(known: tuple[int, ...], required: str) -> bool | None:
 
 def misfits(built: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     """Return one sentence for each part of `built` that `here` does not meet; none means that the engine fits."""
+    built, here = ({**parts, ACCELERATOR: parts.get(ACCELERATOR, NO_ACCELERATOR)} for parts in (built, here))
     return [
         f"{part} is {here.get(part, 'unknown')} here; the engine was built for {required}"
         for part, required in built.items()

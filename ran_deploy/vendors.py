@@ -24,6 +24,7 @@ __all__ = [
     "import_tensorrt",
     "one_line",
     "parser_error",
+    "require_dla_core",
     "tensorrt_log",
 ]
 
@@ -105,6 +106,18 @@ def parser_error(error: Any) -> str:
     lines = [line for line in error.desc().splitlines() if "catchCudaError" not in line]
     reason = f"{error.code().name}: {one_line(' '.join(lines))}"
     return f"node {error.node_name()!r} ({error.node_operator()}): {reason}" if error.node_operator() else reason
+
+
+def require_dla_core(trt: Any, cores: int, index: int) -> None:
+    """Raises: BackendUnavailableError if a TensorRT that finds so many DLA cores has none of that number."""
+    if cores == 0:
+        raise BackendUnavailableError(
+            f"{trt.__name__} {trt.__version__} finds no DLA core here: Jetson Orin has them, with TensorRT up to 10.7 "
+            "or from 11.4.1 on. Leave --device out to use the GPU."
+        )
+    if not 0 <= index < cores:
+        listed = ", ".join(f"dla:{core}" for core in range(cores))
+        raise BackendUnavailableError(f"There is no DLA core dla:{index}; this device has {cores}. Choose of {listed}.")
 
 
 class LogCollector:

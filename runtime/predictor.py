@@ -21,14 +21,24 @@ INPUT, OUTPUT = "image", "logits"  # the names every graph of ours has
 class Predictor:
     """Runs one engine. Several threads may use it at once; close it when they are done.
 
-    `batch` is what the engine was built for; the manifest's profile if it is not given.
+    `batch` is what the engine was built for; the manifest's profile if it is not given. `half_pixel`: it enlarges masks
+    with half-pixel sample points, and so computes something else than the network that was exported.
     """
 
-    def __init__(self, runner: Runner, manifest: Manifest, backend: str, *, batch: BatchProfile | None = None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        manifest: Manifest,
+        backend: str,
+        *,
+        batch: BatchProfile | None = None,
+        half_pixel: bool = False,
+    ) -> None:
         self.runner = runner
         self.manifest = manifest
         self.backend = backend
         self.batch = batch or manifest.batch
+        self.half_pixel = half_pixel
 
     @property
     def labels(self) -> tuple[str, ...] | None:

@@ -5,6 +5,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
 from ran_deploy.manifest import BatchProfile
 
@@ -125,3 +127,33 @@ def test_a_cache_that_cannot_be_written_only_warns(tmp_path, caplog):
 def test_the_default_folder_follows_xdg(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_cache_dir() == Path("/somewhere/ran-deploy")
+
+
+def test_the_engine_for_dla_and_that_of_the_gpu_leave_each_other_in_place(tmp_path):
+    on_dla = {**ORIN, "accelerator": "DLA"}
+    dla = replace(PLAN, data=b"for DLA", required=on_dla, half_pixel=True)
+    cache = EngineCache(tmp_path, "digest")
+    assert cache.put("tensorrt", ORIN, PLAN) != cache.put("tensorrt", on_dla, dla)
+    assert cache.get("tensorrt", ORIN) == PLAN
+    assert cache.get("tensorrt", on_dla) == dla
+
+
+@pytest.mark.parametrize("stored", [PLAN, WIDE])
+def test_an_engine_of_the_gpu_never_stands_for_the_one_for_dla_nor_the_reverse(tmp_path, stored):
+    on_dla = {**ORIN, "accelerator": "DLA"}
+    cache, other = EngineCache(tmp_path, "digest"), EngineCache(tmp_path, "other")
+    cache.put("tensorrt", ORIN, stored)
+    assert cache.get("tensorrt", ORIN) == stored
+    assert cache.get("tensorrt", on_dla) is None
+    other.put("tensorrt", on_dla, replace(stored, required={**stored.required, "accelerator": "DLA"}))
+    assert other.get("tensorrt", on_dla) is not None
+    assert other.get("tensorrt", ORIN) is None
+
+
+def test_an_entry_from_before_half_pixels_is_of_the_network_itself(tmp_path):
+    cache = EngineCache(tmp_path, "digest")
+    folder = cache.put("tensorrt", ORIN, PLAN)
+    entry = json.loads((folder / "entry.json").read_text())
+    assert entry.pop("half_pixel") is False
+    (folder / "entry.json").write_text(json.dumps(entry))
+    assert cache.get("tensorrt", ORIN) == PLAN

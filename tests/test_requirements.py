@@ -45,6 +45,14 @@ def test_an_exact_version_known_in_part_may_still_be_another(known, verdict):
     assert meets_so_far(known, "10.3.0.26") is verdict
 
 
+def test_an_engine_for_dla_is_for_devices_asked_for_it_and_no_other_engine_is():
+    gpu = {"tensorrt": "10.3.0", "GPU": "Orin"}
+    dla = {**gpu, "accelerator": "DLA"}
+    assert misfits(gpu, gpu) == misfits(dla, dla) == []
+    assert misfits(dla, gpu) == ["accelerator is none here; the engine was built for DLA"]
+    assert misfits(gpu, dla) == ["accelerator is DLA here; the engine was built for none"]
+
+
 def test_misfits_says_what_differs_and_nothing_else():
     built = {"OpenVINO": "2026.4", "platform": "Linux x86_64", "GPU": "Orin", "compute capability": ">=8.0"}
     here = {"OpenVINO": "2026.3", "platform": "Linux x86_64", "driver": "13.0", "compute capability": "7.5"}

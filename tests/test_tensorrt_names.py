@@ -16,7 +16,7 @@ from ran_deploy import tensorrt_refit, vendors
 from ran_deploy.converters.builders import trt as builder
 from ran_deploy.converters.builders import trt_dla as dla
 from ran_deploy.converters.builders import trt_inspector as inspection
-from ran_deploy.runtime.backends import trt_call, trt_engine, trt_profiles, trt_slot
+from ran_deploy.runtime.backends import trt_call, trt_dla, trt_engine, trt_profiles, trt_slot
 
 LISTED = json.loads((Path(__file__).parent / "vendor_facts" / "tensorrt_names.json").read_text())
 # Variables and attributes of the sources that hold TensorRT's objects; the module itself is "".
@@ -46,6 +46,7 @@ OWNERS = {
         "context": "IExecutionContext",
         "inspector": "EngineInspector",
     },
+    trt_dla: {"trt": "", "runtime": "Runtime"},
     trt_call: {"context": "IExecutionContext", "_context": "IExecutionContext"},
     trt_engine: {
         "_trt": "",
@@ -107,6 +108,7 @@ def test_the_names_are_found_in_the_sources():
     assert {("OnnxParserRefitter", "refit_from_bytes"), ("BuilderFlag", "STRIP_PLAN"), ("ParserError", "desc")} <= set(
         USED
     )
+    assert {("Runtime", "DLA_core"), ("Runtime", "num_DLA_cores"), ("Builder", "num_DLA_cores")} <= set(USED)
     assert len(USED) > 45
 
 

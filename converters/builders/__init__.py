@@ -11,7 +11,7 @@ from typing import Protocol
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
-from ran_deploy.requirements import at_least, same_major_from
+from ran_deploy.requirements import ACCELERATOR, DLA, at_least, same_major_from
 
 __all__ = ["BUILDERS", "BuildOptions", "Builder", "GpuOptions", "HardwareLevel", "Progress", "open_builder"]
 
@@ -29,6 +29,7 @@ OPTION_NAMES = {  # of fields that are not called as their options
     "workspace_bytes": "workspace",
     "compute_capabilities": "compute-capability",
     "hardware": "hardware-compatible",
+    "dla_core": "device",
 }
 
 
@@ -40,7 +41,8 @@ class GpuOptions:
     `compute_capabilities`, such as 8.6, are what a TensorRT-RTX engine holds kernels for; none is its default set.
     `hardware` None is the GPU model of the build alone. `version_compatible`: later releases of TensorRT load it too.
     `optimum_profile`: kernels for the optimal batch alone beside those for all batches, which makes the engine larger.
-    `dla`: what can runs on the DLA of a Jetson, the rest on its GPU; `half_pixel`: in a graph whose Resize it takes.
+    `dla_core`: what can runs on that DLA core of a Jetson, the rest on its GPU; `half_pixel`: in a graph whose Resize
+    it takes.
     `strip_weights`: an engine without them, which is given those of the graph whenever it is loaded.
     """
 
@@ -50,7 +52,7 @@ class GpuOptions:
     hardware: HardwareLevel | None = None
     version_compatible: bool = False
     optimum_profile: bool = False
-    dla: bool = False
+    dla_core: int | None = None
     half_pixel: bool = False
     strip_weights: bool = False
 
@@ -59,10 +61,12 @@ class GpuOptions:
             raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected at least 1 MiB.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
-        if self.half_pixel and not self.dla:
-            raise ConfigError("--half-pixel changes what the network computes, for DLA: add --dla, or leave it out.")
-        if self.strip_weights and (self.dla or self.version_compatible):
-            other = "--dla" if self.dla else "--version-compatible"
+        if self.half_pixel and self.dla_core is None:
+            raise ConfigError(
+                "--half-pixel changes what the network computes, for DLA: add --device dla:0, or leave it out."
+            )
+        if self.strip_weights and (self.dla_core is not None or self.version_compatible):
+            other = "--version-compatible" if self.dla_core is None else f"--device dla:{self.dla_core}"
             raise ConfigError(f"--strip-weights does not go with {other}: leave one of them out.")
 
     @property
@@ -85,6 +89,8 @@ class GpuOptions:
             required.pop("GPU", None)
         if self.hardware is HardwareLevel.AMPERE_PLUS:
             required["compute capability"] = at_least("8.0")
+        if self.dla_core is not None:  # any core: which one is chosen when the engine is loaded
+            required[ACCELERATOR] = DLA
         return required
 
 
@@ -102,12 +108,12 @@ class BuildOptions:
                 "--strip-weights is for FP32 and FP16, and this bundle is int8: for Q/DQ, TensorRT's parser makes "
                 "weights of its own, which the graph cannot give back. Leave it out, or export with --precision fp16."
             )
-        if not self.gpu.dla:
+        if self.gpu.dla_core is None:
             return
         if self.precision is not Precision.FP16:
             raise ConfigError(
-                f"--dla is for FP16 and this bundle is {self.precision.value}: DLA takes no float32, and no INT8 that "
-                "is written as Q/DQ. Export it with --precision fp16."
+                f"--device dla:{self.gpu.dla_core} is for FP16 and this bundle is {self.precision.value}: DLA takes no "
+                "float32, and no INT8 that is written as Q/DQ. Export it with --precision fp16."
             )
         sizes = self.batch
         if not sizes.minimum == sizes.optimum == sizes.maximum:

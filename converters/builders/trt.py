@@ -96,7 +96,7 @@ class TensorRtBuilder:
         """Return the network and the configuration, without profiles."""
         network = self._builder.create_network(_network_flags(self._trt))
         self._parse(network, graph)
-        if options.gpu.dla:
+        if options.gpu.dla_core is not None:
             fix_batch(network, options.batch.optimum)
         return network, self._configured(options.gpu)
 
@@ -111,8 +111,8 @@ class TensorRtBuilder:
             self._target(config, options.compute_capabilities)
         if options.hardware is not None or options.version_compatible:
             self._widen(config, options)
-        if options.dla:
-            self._accelerate(config)
+        if options.dla_core is not None:
+            self._accelerate(config, options.dla_core)
         if options.strip_weights:
             self._strip(config)
         return config
@@ -147,8 +147,8 @@ class TensorRtBuilder:
         if options.version_compatible:
             config.set_flag(self._trt.BuilderFlag.VERSION_COMPATIBLE)
 
-    def _accelerate(self, config: Any) -> None:
-        use_dla(self._trt, self._builder, config)
+    def _accelerate(self, config: Any, core: int) -> None:
+        use_dla(self._trt, self._builder, config, core)
 
     def _strip(self, config: Any) -> None:
         """Leave the weights out, for an engine that gets the very same ones back whenever it is loaded.
@@ -207,9 +207,9 @@ class TensorRtRtxBuilder(TensorRtBuilder):
             "--hardware-compatible and --version-compatible out, or choose --backend tensorrt."
         )
 
-    def _accelerate(self, config: Any) -> None:
+    def _accelerate(self, config: Any, core: int) -> None:
         del config
-        raise ConfigError(f"{self.package} knows no DLA. Leave --dla out, or choose --backend tensorrt.")
+        raise ConfigError(f"{self.package} knows no DLA. Leave --device dla:{core} out, or choose --backend tensorrt.")
 
     def _strip(self, config: Any) -> None:
         # 1.7.1 wants a GPU for it, and tells less of weights that are missing: pytorch/TensorRT pull request 4198.

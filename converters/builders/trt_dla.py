@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ran_deploy.errors import BackendUnavailableError
+from ran_deploy.vendors import require_dla_core
 
 __all__ = ["DlaLayers", "ask_dla", "fix_batch", "use_dla"]
 
@@ -24,15 +24,11 @@ class DlaLayers:
     reasons: tuple[str, ...]
 
 
-def use_dla(trt: Any, builder: Any, config: Any) -> None:
-    """Have every layer that can run on the first DLA core, the others on the GPU. Raises: BackendUnavailableError."""
-    if builder.num_DLA_cores == 0:
-        raise BackendUnavailableError(
-            f"{trt.__name__} {trt.__version__} finds no DLA core here: Jetson Orin has them, with TensorRT up to 10.7 "
-            "or from 11.4.1 on. Leave --dla out."
-        )
+def use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
+    """Have every layer that can run on a DLA core, the others on the GPU. Raises: BackendUnavailableError."""
+    require_dla_core(trt, builder.num_DLA_cores, core)
     config.default_device_type = trt.DeviceType.DLA
-    config.DLA_core = 0  # the one a runtime loads engines for unless told otherwise
+    config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 

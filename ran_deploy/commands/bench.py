@@ -18,6 +18,7 @@ from ran_deploy.commands.common import (
     version_option,
     write_json,
 )
+from ran_deploy.commands.engine_lines import half_pixel_note
 
 if TYPE_CHECKING:
     from ran_deploy.workflows.bench import BenchRow
@@ -101,6 +102,8 @@ def print_rows(rows: list[BenchRow]) -> None:
             f"{row.backend:<14}{row.batch:>6}{latency.p50:>10.2f}{latency.p90:>10.2f}{latency.p99:>10.2f}"
             f"{row.images_per_second:>12.1f}{row.variation:>10.0%}{' !' if row.noisy else ''}"
         )
+    for backend in dict.fromkeys(row.backend for row in rows if row.half_pixel):
+        click.echo(f"{backend}{half_pixel_note(True)}: its outputs are not those of the network")
     if any(row.noisy for row in rows):
         click.echo("! other load or a throttled processor: compare only medians of interleaved runs", err=True)
 

@@ -20,7 +20,7 @@ from ran_deploy.commands.common import (
     version_option,
     write_json,
 )
-from ran_deploy.commands.engine_lines import dla_lines, engine_lines
+from ran_deploy.commands.engine_lines import dla_lines, engine_lines, half_pixel_note
 from ran_deploy.commands.gpu_options import gpu_build_options, gpu_options
 from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
@@ -64,14 +64,15 @@ def build(
     """Build the engine of BUNDLE for this device, prove it, and keep it in the cache; the bundle never changes."""
     from ran_deploy.bundle import open_bundle
     from ran_deploy.manifest import BatchProfile
-    from ran_deploy.workflows.build import build_engine
-    from ran_deploy.workflows.engines.gpu_choice import on_gpu
+    from ran_deploy.workflows.build import build_engine, build_options
+    from ran_deploy.workflows.engines.device_choice import device_from_text, refuse_dla, using_device
     from ran_deploy.workflows.triton import WITH_WEIGHTS, best_served, write_triton_model
 
     if trtexec is not None:
         refuse_beside_trtexec(backend, triton=triton, device=device, **options)
     if triton is not None:  # before minutes of building
         best_served([backend])
+        refuse_dla(device, "--triton adds engines that Triton runs on a GPU.")
         if options["strip_weights"]:
             raise ConfigError(WITH_WEIGHTS)
     profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
@@ -79,19 +80,23 @@ def build(
     if trtexec is not None:
         write_recipe(opened, trtexec, profile, options["workspace"], as_json=as_json)
         return
+    chosen = device_from_text(device) if device is not None else None
+    if chosen is not None:
+        chosen.require_backend([backend])
+    gpu = gpu_options(**options, dla_core=chosen.dla_core if chosen is not None else None)
+    build_options(opened, backend, profile, gpu)  # what is wrong on any machine, before the device is looked for
     counter = Counter()
     model = None
-    with on_gpu(device, opened, [backend]):
-        built = build_engine(
-            opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu_options(**options), progress=counter.share
-        )
+    with using_device(device, opened, [backend]):
+        built = build_engine(opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu, progress=counter.share)
         counter.clear()
         if triton is not None:
             model = write_triton_model(opened, backend, triton, batch=profile, cache_dir=cache_dir)
     if as_json:
         write_json(outcome(backend, built, model))
         return
-    click.echo(f"built the {backend} engine of {bundle} in {built.folder}")
+    note = half_pixel_note(built.half_pixel)
+    click.echo(f"built the {backend} engine of {bundle} in {built.folder}{note}")
     for line in built_lines(built):
         click.echo(f"  {printable(line)}")
     if model is not None:
@@ -106,6 +111,7 @@ def outcome(backend: str, built: BuiltEngine, model: Path | None) -> dict[str, A
         "self_test": built.self_test,
         "layers": built.layers,
         "engine_bytes": built.engine_bytes,
+        "half_pixel": built.half_pixel,
     }
     if built.graph_bytes is not None:
         found["weights_from_graph_bytes"] = built.graph_bytes

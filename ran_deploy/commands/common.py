@@ -185,7 +185,11 @@ def cache_dir_option() -> Callable[[Any], Any]:
 
 def device_option() -> Callable[[Any], Any]:
     """Return the option --device."""
-    return click.option("--device", metavar="cuda:N", help="TensorRT: which GPU.  [default: cuda:0]")
+    return click.option(
+        "--device",
+        metavar="cuda:N|dla:N",
+        help="TensorRT: which GPU, or which DLA core of a Jetson.  [default: cuda:0]",
+    )
 
 
 def threads_option() -> Callable[[Any], Any]:

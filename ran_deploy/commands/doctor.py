@@ -16,6 +16,7 @@ from ran_deploy.commands.common import (
     version_option,
     write_json,
 )
+from ran_deploy.commands.engine_lines import half_pixel_note
 
 if TYPE_CHECKING:
     from ran_deploy.bundle import Bundle
@@ -83,8 +84,9 @@ def report_lines(report: DeviceReport) -> list[str]:
         f"  GPU: {report.gpu}",
         f"  packages: {', '.join(f'{name} {version}' for name, version in report.versions.items())}",
     ]
-    for each in report.backends:
-        lines.append(f"{each.backend}: {each.state.value}")
+    on_dla = {} if report.dla is None else {f"{report.dla.backend} --device dla:N": report.dla}
+    for name, each in {**{each.backend: each for each in report.backends}, **on_dla}.items():
+        lines.append(f"{name}: {each.state.value}{half_pixel_note(each.half_pixel)}")
         if each.reason:
             lines.append(f"  {each.reason}")
         if each.stripped:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ran_deploy.converters.builders.engine_layers import EngineLayers
     from ran_deploy.converters.builders.trt_dla import DlaLayers
 
-__all__ = ["dla_lines", "engine_lines"]
+__all__ = ["dla_lines", "engine_lines", "half_pixel_note"]
 
 SHOWN = 5  # names of layers
 
@@ -40,6 +40,11 @@ def dla_lines(kinds: Sequence[DlaLayers]) -> list[str]:
         reason = f"  {each.reasons[0]}" if each.on_gpu and each.reasons else ""
         lines.append(f"  {each.kind:<{width}}  DLA {each.on_dla:>3}  GPU {each.on_gpu:>3}{reason}")
     return lines
+
+
+def half_pixel_note(half_pixel: bool) -> str:
+    """Return what is said behind the name of an engine that computes something else than its network."""
+    return ", with half-pixel sample points" if half_pixel else ""
 
 
 def _shares(counts: Mapping[str, int]) -> str:

@@ -27,12 +27,9 @@ _COMPATIBILITY = (
 )
 _OTHERS = (
     click.option(
-        "--dla", is_flag=True, help="TensorRT on Jetson, FP16: what DLA core 0 can compute runs there. Experimental."
-    ),
-    click.option(
         "--half-pixel",
         is_flag=True,
-        help="With --dla: enlarge masks as DLA can, which changes the outputs: measure the accuracy.",
+        help="For DLA: enlarge masks as it can, which changes the outputs: measure the accuracy.",
     ),
     click.option(
         "--optimum-profile",
@@ -80,9 +77,9 @@ def gpu_options(
     optimization_level: int | None = None,
     compute_capability: tuple[str, ...] = (),
     optimum_profile: bool = False,
-    dla: bool = False,
     half_pixel: bool = False,
     strip_weights: bool = False,
+    dla_core: int | None = None,
 ) -> GpuOptions | None:
     """Return what the builder of a GPU engine is told; None where nothing was asked for."""
     from ran_deploy.converters.builders import GpuOptions, HardwareLevel
@@ -94,9 +91,9 @@ def gpu_options(
         "hardware": None if hardware_compatible is None else HardwareLevel(hardware_compatible),
         "version_compatible": version_compatible or None,
         "optimum_profile": optimum_profile or None,
-        "dla": dla or None,
         "half_pixel": half_pixel or None,
         "strip_weights": strip_weights or None,
+        "dla_core": dla_core,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     return GpuOptions(**given) if given else None

@@ -25,6 +25,7 @@ from ran_deploy.commands.common import (
     verbose_option,
     version_option,
 )
+from ran_deploy.commands.engine_lines import half_pixel_note
 from ran_deploy.commands.native_lines import move_python_stderr, sum_up_native_lines
 from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
@@ -102,7 +103,7 @@ def infer(
     from ran_deploy.bundle import open_bundle
     from ran_deploy.runtime.answers import answers_of
     from ran_deploy.runtime.sources import expand_inputs
-    from ran_deploy.workflows.engines.gpu_choice import on_gpu
+    from ran_deploy.workflows.engines.device_choice import using_device
     from ran_deploy.workflows.engines.loading import load_engine
 
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -114,7 +115,7 @@ def infer(
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_sink(output, answers, as_json))
         pictures = _pictures(attention, opened.manifest) if attention is not None else None
-        stack.enter_context(on_gpu(device, opened, [backend], cache_dir))
+        stack.enter_context(using_device(device, opened, [backend], cache_dir))
         loaded = load_engine(opened, backend, cache_dir=cache_dir, threads=threads)
         predictor = stack.enter_context(loaded.predictor)
         _check_batch(batch, predictor.batch)
@@ -125,7 +126,7 @@ def infer(
         done, failed = _write_results(predictor, sources, sink, pictures, stop, counter, size)
     summary = counted(done, "image") + (f", {failed:,} failed" if failed else "")
     where = (f", results in {output}" if output else "") + (f", pictures in {attention}" if attention else "")
-    click.echo(f"{summary} ({predictor.backend}){where}", err=True)
+    click.echo(f"{summary} ({predictor.backend}{half_pixel_note(predictor.half_pixel)}){where}", err=True)
     if stop.is_set():
         return INTERRUPTED
     return 1 if failed else 0

@@ -22,6 +22,7 @@ from ran_deploy.commands.common import (
 from ran_deploy.commands.compare_lines import print_changes, print_compared
 from ran_deploy.commands.detail_lines import print_details
 from ran_deploy.commands.diagnosis import refuse_unused, run_diagnosis
+from ran_deploy.commands.engine_lines import half_pixel_note
 from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
@@ -205,7 +206,9 @@ def print_warnings(report: ValidationReport, *, err: bool) -> None:
 
 
 def print_engine(engine: EngineReport) -> None:
-    click.echo(f"{engine.backend} {engine.precision}" + (" (estimate: its graph emulated)" if engine.estimate else ""))
+    note = half_pixel_note("sample points" in engine.device)
+    estimate = " (estimate: its graph emulated)" if engine.estimate else ""
+    click.echo(f"{engine.backend} {engine.precision}{note}{estimate}")
     if engine.self_test is not None:
         click.echo(f"  {engine.self_test.summary}")
     if engine.embedding is not None:

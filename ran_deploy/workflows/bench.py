@@ -14,8 +14,8 @@ from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.config_fields import accept_text
 from ran_deploy.errors import ConfigError
 from ran_deploy.runtime.timing import Latency, measure
+from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
-from ran_deploy.workflows.engines.gpu_choice import on_gpu
 from ran_deploy.workflows.engines.loading import AUTO, expand_backends, load_engine
 
 __all__ = ["BenchConfig", "BenchRow", "bench_bundle"]
@@ -31,7 +31,7 @@ class BenchConfig:
     warm_up: int = 5
     seconds: float = 3.0
     threads: int = 0
-    device: str | None = None  # the GPU, as in 'cuda:1'
+    device: str | None = None  # 'cuda:1', a GPU, or 'dla:0', a DLA core
     cache_dir: Path | None = None
     require_signature: Path | None = None
 
@@ -45,7 +45,10 @@ class BenchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRow:
-    """One engine at one batch size: latency of a batch in ms, images a second, and how steady the machine was."""
+    """One engine at one batch size: latency of a batch in ms, images a second, and how steady the machine was.
+
+    `half_pixel`: the engine enlarges masks with half-pixel sample points, and so computes something else.
+    """
 
     backend: str
     batch: int
@@ -54,6 +57,7 @@ class BenchRow:
     images_per_second: float
     variation: float
     noisy: bool
+    half_pixel: bool
 
 
 def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda line: None) -> list[BenchRow]:
@@ -62,7 +66,7 @@ def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda lin
     Raises: BackendUnavailableError and what `load_engine` raises.
     """
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
-    with on_gpu(config.device, bundle, config.backends, config.cache_dir):
+    with using_device(config.device, bundle, config.backends, config.cache_dir):
         backends = expand_backends(bundle, config.backends, config.cache_dir)
         return [row for backend in backends for row in _bench_backend(bundle, backend, config, report)]
 
@@ -98,6 +102,7 @@ def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Ca
                     images_per_second=timing.throughput(size),
                     variation=timing.variation,
                     noisy=timing.noisy,
+                    half_pixel=predictor.half_pixel,
                 )
             )
     return rows

@@ -14,7 +14,7 @@ from ran_deploy.converters.builders.trt_dla import DlaLayers
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
 from ran_deploy.errors import ConfigError, OutputError, RanDeployError
 from ran_deploy.manifest import BatchProfile
-from ran_deploy.runtime.backends import fingerprint, unavailable_reason
+from ran_deploy.runtime.backends import fingerprint, trt_dla, unavailable_reason
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.engines.dla import dla_layers
 from ran_deploy.workflows.engines.loading import (
@@ -27,7 +27,7 @@ from ran_deploy.workflows.engines.loading import (
 )
 from ran_deploy.workflows.engines.timed_build import engine_from_graph
 
-__all__ = ["LAYERS_FILE", "BuiltEngine", "build_engine"]
+__all__ = ["LAYERS_FILE", "BuiltEngine", "build_engine", "build_options"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class BuiltEngine:
     """A new engine in the cache. `self_test` is None where it cannot run here yet, `layers` where none can tell.
 
     `dla` says what runs on it and why the rest does not; None unless the build is for DLA. `graph_bytes` is the size of
-    the graph that an engine without weights gets them from; None for one that has its own.
+    the graph that an engine without weights gets them from; None for one that has its own. `half_pixel`: it enlarges
+    masks with half-pixel sample points, and so computes something else than the network.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class BuiltEngine:
     engine_bytes: int
     graph_bytes: int | None = None
     dla: tuple[DlaLayers, ...] | None = None
+    half_pixel: bool = False
 
 
 def build_engine(
@@ -61,22 +63,19 @@ def build_engine(
 ) -> BuiltEngine:
     """Build the engine for this very machine and keep it in the cache, replacing the one there.
 
-    `gpu` is for TensorRT's builders alone.
+    `gpu` is for TensorRT's builders alone. An engine for DLA leaves that of the GPU in its place, and the reverse.
     Raises: BuildError, BackendUnavailableError; OutputError if the cache cannot be written; SelfTestError if the engine
     gives wrong results, and then keeps nothing.
     """
     cache = engine_cache(bundle, cache_dir)
     cache.check()
-    if gpu is not None and backend not in BUILT_ON_REQUEST:
-        given = ", ".join(gpu.given) or "options of a build for a GPU"
-        raise ConfigError(f"TensorRT's builders alone take {given}; leave that out for {backend}.")
-    gpu = gpu or GpuOptions()
-    graph = engine_graph(bundle, backend, gpu)
-    options = BuildOptions(precision=bundle.manifest.precision, batch=batch or bundle.manifest.batch, gpu=gpu)
-    dla = dla_layers(backend, graph, options) if gpu.dla else None
-    engine = engine_from_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
-    result, text = _proven(bundle, backend, engine, cache_dir)
-    folder = cache.put(backend, fingerprint(backend), replace(engine, proven=result is not None))
+    options = build_options(bundle, backend, batch, gpu)
+    graph = engine_graph(bundle, backend, options.gpu)
+    with trt_dla.on_core(options.gpu.dla_core):
+        dla = dla_layers(backend, graph, options) if options.gpu.dla_core is not None else None
+        engine = engine_from_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
+        result, text = _proven(bundle, backend, engine, cache_dir)
+        folder = cache.put(backend, fingerprint(backend), replace(engine, proven=result is not None))
     if folder is None:
         raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
     layers = _kept_layers(text, folder)
@@ -87,7 +86,19 @@ def build_engine(
         engine_bytes=len(engine.data),
         graph_bytes=None if engine.refit_from is None else len(engine.refit_from),
         dla=dla,
+        half_pixel=options.gpu.half_pixel,
     )
+
+
+def build_options(
+    bundle: Bundle, backend: str, batch: BatchProfile | None = None, gpu: GpuOptions | None = None
+) -> BuildOptions:
+    """Return what the builder of `backend` is told. Raises: ConfigError for what it, or a bundle, is not for."""
+    if gpu is not None and backend not in BUILT_ON_REQUEST:
+        given = ", ".join(gpu.given) or "options of a build for a GPU"
+        raise ConfigError(f"TensorRT's builders alone take {given}; leave that out for {backend}.")
+    gpu = gpu or GpuOptions()
+    return BuildOptions(precision=bundle.manifest.precision, batch=batch or bundle.manifest.batch, gpu=gpu)
 
 
 def _proven(

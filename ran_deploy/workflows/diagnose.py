@@ -25,8 +25,8 @@ from ran_deploy.workflows.diagnosis.cuts import EngineCuts, ExactGraph, distance
 from ran_deploy.workflows.diagnosis.dialect_loss import RegionLoss, region_losses
 from ran_deploy.workflows.diagnosis.engine_divergence import EngineDivergence, find_departure
 from ran_deploy.workflows.diagnosis.reproduction import Reproduction, check_folder, write_reproduction
+from ran_deploy.workflows.engines.device_choice import refuse_dla, using_device
 from ran_deploy.workflows.engines.golden import Golden, golden_result, read_golden
-from ran_deploy.workflows.engines.gpu_choice import on_gpu
 from ran_deploy.workflows.engines.loading import (
     ALL,
     AUTO,
@@ -69,7 +69,7 @@ class DiagnoseConfig:
     bundle: Path
     backends: tuple[str, ...] = (AUTO,)
     output: Path | None = None
-    device: str | None = None  # the GPU, as in 'cuda:1'
+    device: str | None = None  # 'cuda:1', a GPU, or 'dla:0', a DLA core
     cache_dir: Path | None = None
     require_signature: Path | None = None
 
@@ -124,11 +124,12 @@ def diagnose_bundle(
     ConfigError for a `device` that is no GPU or of no use, and BackendUnavailableError without that GPU or where
     nothing here evaluates a graph as written. A fault is no error: see the findings.
     """
+    refuse_dla(config.device, "--diagnose compares with engines that it builds for the GPU.")
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     bundle.verify()
     if config.output is not None:
         check_folder(config.output)
-    with on_gpu(config.device, bundle, config.backends, config.cache_dir):
+    with using_device(config.device, bundle, config.backends, config.cache_dir):
         return tuple(_diagnosed(bundle, backend, config, report, progress) for backend in _backends(bundle, config))
 
 

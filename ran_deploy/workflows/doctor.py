@@ -11,10 +11,10 @@ from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle
 from ran_deploy.errors import RanDeployError
 from ran_deploy.runtime import cuda
-from ran_deploy.runtime.backends import fingerprint, unavailable_reason
+from ran_deploy.runtime.backends import fingerprint, trt_dla, unavailable_reason
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.targets import Target
-from ran_deploy.workflows.engines.loading import find_engine, runnable_backends
+from ran_deploy.workflows.engines.loading import DLA_BACKENDS, build_command, find_engine, runnable_backends
 from ran_deploy.workflows.exporting.versions import tool_versions
 from ran_deploy.workflows.preflight import BackendVerdict, GraphFacts, judge
 
@@ -42,7 +42,8 @@ class State(str, Enum):
 class BackendState:
     """One backend of the bundle on this device; `next_step` is a command, None where nothing has to be done.
 
-    `stripped`: its engine has no weights, and gets those of the bundle's graph whenever it is loaded.
+    `stripped`: its engine has no weights, and gets those of the bundle's graph whenever it is loaded. `half_pixel`: it
+    enlarges masks with half-pixel sample points, and so computes something else.
     """
 
     backend: str
@@ -51,11 +52,15 @@ class BackendState:
     fingerprint: dict[str, str] | None = None
     next_step: str | None = None
     stripped: bool = False
+    half_pixel: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceReport:
-    """This device and every backend of the bundle, best first."""
+    """This device and every backend of the bundle, best first.
+
+    `dla` is the engine that only --device dla:N uses; None where there is none, or no DLA.
+    """
 
     bundle: str
     platform: str
@@ -63,6 +68,7 @@ class DeviceReport:
     gpu: str
     versions: dict[str, str]
     backends: tuple[BackendState, ...]
+    dla: BackendState | None
 
 
 def device_report(bundle: Bundle, cache_dir: Path | None = None) -> DeviceReport:
@@ -76,6 +82,7 @@ def device_report(bundle: Bundle, cache_dir: Path | None = None) -> DeviceReport
         backends=tuple(
             _state(bundle, each, reason, cache_dir) for each, reason in runnable_backends(bundle, cache_dir).items()
         ),
+        dla=_dla_state(bundle, cache_dir),
     )
 
 
@@ -118,14 +125,40 @@ def _state(bundle: Bundle, backend: str, reason: str | None, cache_dir: Path | N
         return BackendState(backend=backend, state=State.UNAVAILABLE, reason=reason)
     here = fingerprint(backend)
     if reason is not None:
-        command = f"ran-build {shlex.quote(str(bundle.path))} --backend {backend}"
-        return BackendState(backend=backend, state=State.NO_ENGINE, reason=reason, fingerprint=here, next_step=command)
+        return BackendState(
+            backend=backend,
+            state=State.NO_ENGINE,
+            reason=reason,
+            fingerprint=here,
+            next_step=build_command(bundle, backend),
+        )
+    return _stored(bundle, backend, cache_dir) or BackendState(
+        backend=backend, state=State.MADE_ON_LOAD, fingerprint=here
+    )
+
+
+def _stored(bundle: Bundle, backend: str, cache_dir: Path | None) -> BackendState | None:
+    """Return how far the engine is that the cache or the bundle has for this device; None if there is none."""
     engine = find_engine(bundle, backend, cache_dir)
-    if engine is not None:
-        state = State.PROVEN if engine.proven else State.UNPROVEN
-        stripped = engine.refit_from is not None
-        return BackendState(backend=backend, state=state, fingerprint=here, stripped=stripped)
-    return BackendState(backend=backend, state=State.MADE_ON_LOAD, fingerprint=here)
+    if engine is None:
+        return None
+    state = State.PROVEN if engine.proven else State.UNPROVEN
+    return BackendState(
+        backend=backend,
+        state=state,
+        fingerprint=fingerprint(backend),
+        stripped=engine.refit_from is not None,
+        half_pixel=engine.half_pixel,
+    )
+
+
+def _dla_state(bundle: Bundle, cache_dir: Path | None) -> BackendState | None:
+    """Return how far the engine for DLA is, which serves every core; None without one."""
+    (backend,) = DLA_BACKENDS
+    if BACKENDS[backend] not in bundle.manifest.dialects or unavailable_reason(backend) or not trt_dla.core_count():
+        return None
+    with trt_dla.on_core(0):
+        return _stored(bundle, backend, cache_dir)
 
 
 def _gpu() -> str:

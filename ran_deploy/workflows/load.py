@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ran_deploy.bundle import open_bundle
 from ran_deploy.runtime.predictor import Predictor
-from ran_deploy.workflows.engines.gpu_choice import on_gpu
+from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.loading import AUTO, load_engine
 
 __all__ = ["load"]
@@ -24,11 +24,12 @@ def load(
     """Return a predictor for the bundle at `path`; close it, or use it in a with statement.
 
     `backend` 'auto' takes the best that can run here; `threads` 0 lets the CPU backends choose. `device` is the GPU of
-    TensorRT's engines, 'cuda:1' the second; else it is the calling thread's current one. An engine that has not been
-    proven on this device passes the golden self-test first. `require_signature` is the public key, an Ed25519 PEM
+    TensorRT's engines, 'cuda:1' the second; else it is the calling thread's current one. 'dla:0' is the first DLA core
+    of a Jetson, for the engine that was built for DLA; without it that engine is never used. An engine that has not
+    been proven on this device passes the golden self-test first. `require_signature` is the public key, an Ed25519 PEM
     file, whose owner must have signed the bundle.
     Raises: BundleError, ConfigError, BackendUnavailableError, EngineMismatchError, SelfTestError.
     """
     bundle = open_bundle(path, require_signature=require_signature)
-    with on_gpu(device, bundle, [backend], cache_dir):
+    with using_device(device, bundle, [backend], cache_dir):
         return load_engine(bundle, backend, cache_dir=cache_dir, threads=threads).predictor

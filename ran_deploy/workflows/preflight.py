@@ -261,7 +261,7 @@ def graph_remarks(precision: Precision, target: Target, facts: GraphFacts | None
 
 
 def dla_remarks(target: Target, facts: GraphFacts | None) -> tuple[str, ...]:
-    """Return what a target with DLA cores would run on them; ran-build uses the GPU unless it is told --dla.
+    """Return what a target with DLA cores would run on them; ran-build uses the GPU unless it is told --device dla:N.
 
     Bilinear Resize runs on DLA with half-pixel coordinates alone, as TensorRT's own log says in
     https://forums.developer.nvidia.com/t/unable-to-run-resize-layer-on-dla-on-xavier/219158

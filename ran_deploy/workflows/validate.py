@@ -11,7 +11,7 @@ from ran_deploy.counts import counted
 from ran_deploy.datasets import Split, open_dataset
 from ran_deploy.manifest import Task
 from ran_deploy.verification.embeddings import Compared
-from ran_deploy.workflows.engines.gpu_choice import on_gpu
+from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.loading import ALL, expand_backends
 from ran_deploy.workflows.evaluation.evaluators import Infer
 from ran_deploy.workflows.evaluation.images import ValidationImages
@@ -44,7 +44,7 @@ def validate_bundle(
     bundle.verify()  # all of it, also what this run does not use
     other = open_other(config, bundle)
     check = certify_bundle if config.unlabelled is not None else _compare_engines
-    with on_gpu(config.device, bundle, config.backends, config.cache_dir):
+    with using_device(config.device, bundle, config.backends, config.cache_dir):
         backends = _backends(config, bundle, other)
         validation = check(bundle, config, backends, other, report, progress)
         return with_details(validation, bundle, config.cache_dir, report, progress) if config.details else validation

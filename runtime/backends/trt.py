@@ -10,7 +10,9 @@ import numpy as np
 from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, DeviceError
 from ran_deploy.kept_file import KeptFile
+from ran_deploy.requirements import ACCELERATOR, DLA
 from ran_deploy.runtime import cuda
+from ran_deploy.runtime.backends import trt_dla
 from ran_deploy.runtime.backends.host import host_platform
 from ran_deploy.runtime.backends.slots import Slots
 from ran_deploy.runtime.backends.trt_engine import TensorRtEngine
@@ -26,7 +28,9 @@ SLOTS = 2  # while one batch computes, another one's copies and the host's work 
 
 
 class TensorRtRunner:
-    """An engine with `slots` for so many batches at once, on the device that is current for the thread that opens it.
+    """An engine with `slots` for so many batches at once, on the GPU that is current for the thread that opens it.
+
+    It is loaded on that thread's current DLA core, too, where there is one: see `trt_dla`.
 
     Any thread may call, whatever its own device is. A slot takes memory when so many threads call at once.
     Without `graphs` no CUDA graph is captured. `mapped`: the engine works in the host's memory, without copies; as a
@@ -53,7 +57,9 @@ class TensorRtRunner:
         self._kernels = kernels
         with cuda.on_device(self._device):
             compiled = kernels.read() if kernels is not None else b""
-            loaded = TensorRtEngine(self.package, engine, traits, graphs=graphs, compiled=compiled)
+            loaded = TensorRtEngine(
+                self.package, engine, traits, graphs=graphs, compiled=compiled, dla_core=self._dla_core()
+            )
             self._engine: TensorRtEngine | None = loaded
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles
             self._slots = Slots(lambda: Slot(loaded, mapped=in_place), slots)
@@ -66,14 +72,23 @@ class TensorRtRunner:
 
     @classmethod
     def fingerprint(cls) -> dict[str, str]:
-        """Return version, platform and, where there is one, the GPU: kernels were chosen on that very device."""
+        """Return version, platform and, where there is one, the GPU: kernels were chosen on that very device.
+
+        The accelerator is named where a DLA core is current, whatever its number: each loads the same engines.
+        """
         parts = _version_and_platform(cls.package)
+        if cls._dla_core() is not None:
+            parts[ACCELERATOR] = DLA
         try:
             cuda.require_gpu()
         except BackendUnavailableError:
             return parts
         device = cuda.current_device()
         return {**parts, "GPU": device.name, "compute capability": device.compute_capability}
+
+    @classmethod
+    def _dla_core(cls) -> int | None:
+        return trt_dla.current_core()
 
     def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch. Raises: ShapeError for a batch outside every profile, DeviceError if the GPU fails."""
@@ -106,6 +121,10 @@ class TensorRtRtxRunner(TensorRtRunner):
     def fingerprint(cls) -> dict[str, str]:
         """Return version and platform; works without a GPU."""
         return _version_and_platform(cls.package)
+
+    @classmethod
+    def _dla_core(cls) -> int | None:
+        return None  # it knows no DLA
 
 
 def _version_and_platform(package: str) -> dict[str, str]:

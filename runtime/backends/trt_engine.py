@@ -13,7 +13,7 @@ from ran_deploy.errors import DeviceError, EngineMismatchError
 from ran_deploy.runtime.backends.trt_profiles import profiles_of
 from ran_deploy.runtime.runner import TensorSpec
 from ran_deploy.tensorrt_refit import refit_engine
-from ran_deploy.vendors import import_tensorrt, tensorrt_log
+from ran_deploy.vendors import import_tensorrt, require_dla_core, tensorrt_log
 
 __all__ = ["TensorRtEngine"]
 
@@ -23,12 +23,20 @@ logger = logging.getLogger(__name__)
 class TensorRtEngine:
     """An engine on the calling thread's device; everything is to be used while that device is current.
 
-    `compiled` is what `newly_compiled` gave of such an engine before.
-    Raises: EngineMismatchError if `data` is no engine for this package and device, or it does not get all its weights.
+    `compiled` is what `newly_compiled` gave of such an engine before. `dla_core` is where the layers for DLA run.
+    Raises: EngineMismatchError if `data` is no engine for this package and device, or it does not get all its weights;
+    BackendUnavailableError without that DLA core.
     """
 
     def __init__(
-        self, package: str, data: bytes, traits: EngineTraits, *, graphs: bool = True, compiled: bytes = b""
+        self,
+        package: str,
+        data: bytes,
+        traits: EngineTraits,
+        *,
+        graphs: bool = True,
+        compiled: bytes = b"",
+        dla_core: int | None = None,
     ) -> None:
         self.package = package
         self._trt: Any = import_tensorrt(package)
@@ -36,6 +44,9 @@ class TensorRtEngine:
         log.take_errors()
         self._runtime: Any = self._trt.Runtime(log.trt_logger)  # the engine needs it
         self._runtime.engine_host_code_allowed = traits.host_code
+        if dla_core is not None:
+            require_dla_core(self._trt, int(self._runtime.num_DLA_cores), dla_core)
+            self._runtime.DLA_core = dla_core  # before it loads the engine, which stays there
         self._engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise EngineMismatchError(

@@ -66,10 +66,21 @@ def test_build_refuses_compatible_engines_of_tensorrt_rtx(call, demo, tmp_path):
 
 
 def test_build_for_dla_refuses_int8_and_what_it_cannot_do(call, demo, tmp_path):
-    pytest.importorskip("tensorrt_rtx")
-    arguments = ["--backend", "tensorrt-rtx", "--cache-dir", tmp_path / "cache"]
-    call("ran-build", demo.bundle, *arguments, "--dla", "--batch", "4:4:4").assert_refused("this bundle is int8")
-    call("ran-build", demo.bundle, *arguments, "--half-pixel").assert_refused("add --dla")
+    arguments = ["--backend", "tensorrt", "--cache-dir", tmp_path / "cache"]
+    for asked, message in (
+        (("--device", "dla:1", "--batch", "4:4:4"), "--device dla:1 is for FP16 and this bundle is int8"),
+        (("--half-pixel",), "add --device dla:0, or leave it out"),
+        (("--half-pixel", "--device", "cuda:0"), "add --device dla:0, or leave it out"),
+        (("--device", "dla:1", "--trtexec", tmp_path / "recipe"), "builds nothing here: leave --device out"),
+        (("--device", "dla:1", "--triton", tmp_path / "models"), "on a GPU. Leave --device dla:1 out."),
+    ):
+        call("ran-build", demo.bundle, *arguments, *asked).assert_refused(message)
+    for backend, where in (("tensorrt-rtx", "on the GPU alone"), ("openvino", "on the CPU")):
+        other = ["--backend", backend, "--device", "dla:1"]
+        call("ran-build", demo.bundle, *other).assert_refused(
+            f"--device dla:1 is a DLA core, and {backend} runs {where}.", "or choose --backend tensorrt."
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_build_without_weights_refuses_int8_and_triton(call, demo, tmp_path):

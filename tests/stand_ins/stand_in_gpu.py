@@ -26,7 +26,10 @@ from stand_in_stream import Operation, Stream
 
 
 class StandInGpu(Memory):
-    """`count` devices of `memory_bytes` each. `delay_s` is the longest that anything takes."""
+    """`count` devices of `memory_bytes` each. `delay_s` is the longest that anything takes.
+
+    Of its `dla_cores` TensorRT's stand-in notes on which an engine was loaded, in `loaded_on`; they compute nothing.
+    """
 
     def __init__(
         self,
@@ -36,9 +39,11 @@ class StandInGpu(Memory):
         memory_bytes: int = 2**26,
         delay_s: float = 0.002,
         seed: int = 0,
+        dla_cores: int = 0,
     ) -> None:
         super().__init__()
         self.count, self.integrated, self.memory_bytes, self.delay_s = count, integrated, memory_bytes, delay_s
+        self.dla_cores, self.loaded_on = dla_cores, list[int]()
         self.calls: Counter[str] = Counter()
         self.running: Counter[str] = Counter()  # batches of engines at once: "now" and the "most" so far
         self.streams: dict[int, Stream] = {}

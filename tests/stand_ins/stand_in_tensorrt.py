@@ -253,11 +253,14 @@ def stand_in_tensorrt(gpu: StandInGpu, name: str = "tensorrt") -> types.ModuleTy
     class Runtime:
         def __init__(self, logger: Any) -> None:
             self.logger = logger
+            self.DLA_core = -1  # as documented
+            self.num_DLA_cores = gpu.dla_cores
 
         def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
             if not data.startswith(MAGIC):
                 self.logger.log(ILogger.Severity.ERROR, "the plan is damaged")
                 return None
+            gpu.loaded_on.append(self.DLA_core)
             return kind(gpu, self.logger, json.loads(data[len(MAGIC) :]))
 
     module.__version__ = "10.99.0"

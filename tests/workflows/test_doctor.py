@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ran_deploy.bundle import open_bundle
+from ran_deploy.runtime.backends import trt_dla
 from ran_deploy.workflows.doctor import BackendState, State, device_report, exit_status, graph_facts
 
 
@@ -40,6 +41,7 @@ def test_a_backend_without_engine_comes_with_the_command_that_builds_it(demo, tm
     for module in (doctor, engines):
         monkeypatch.setattr(module, "unavailable_reason", lambda backend: None)
         monkeypatch.setattr(module, "fingerprint", lambda backend: {backend: "99.9"})
+    monkeypatch.setattr(trt_dla, "core_count", lambda: 0)
     state = next(each for each in device_report(bundle, tmp_path).backends if each.backend == "tensorrt")
     assert state.state is State.NO_ENGINE
     assert state.next_step == f"ran-build {demo.bundle} --backend tensorrt"

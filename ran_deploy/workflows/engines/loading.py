@@ -25,7 +25,7 @@ from ran_deploy.kept_file import KeptFile
 from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest
 from ran_deploy.requirements import misfits
 from ran_deploy.runtime import cuda
-from ran_deploy.runtime.backends import fingerprint, open_runner, unavailable_reason
+from ran_deploy.runtime.backends import fingerprint, open_runner, trt_dla, unavailable_reason
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.engines.dla import half_pixel_graph
@@ -36,7 +36,9 @@ __all__ = [
     "ALL",
     "AUTO",
     "BUILT_ON_REQUEST",
+    "DLA_BACKENDS",
     "LoadedEngine",
+    "build_command",
     "choose_backend",
     "engine_cache",
     "engine_graph",
@@ -57,6 +59,7 @@ AUTO = "auto"
 ALL = "all"
 # Their engines take a GPU and minutes to make, so they are made by ran-export or ran-build, never unasked.
 BUILT_ON_REQUEST = frozenset({"tensorrt", "tensorrt-rtx"})
+DLA_BACKENDS = frozenset({"tensorrt"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +140,7 @@ def load_engine(
     try:
         predictor = open_predictor(bundle.manifest, backend, engine, threads, kept_kernels(bundle, backend, cache_dir))
     except EngineMismatchError as exc:
-        raise EngineMismatchError(
-            f"{exc} For this bundle: ran-build {shlex.quote(str(bundle.path))} --backend {backend}"
-        ) from exc
+        raise EngineMismatchError(f"{exc} For this bundle: {build_command(bundle, backend)}") from exc
     if engine.proven:
         return LoadedEngine(predictor=predictor, origin=origin, self_test=None)
     result = prove_engine(bundle, backend, predictor)
@@ -161,7 +162,7 @@ def open_predictor(
 ) -> Predictor:
     """Load an engine without proving it."""
     runner = open_runner(backend, engine.data, threads=threads, traits=engine.traits, kernels=kernels)
-    return Predictor(runner, manifest, backend, batch=engine.batch)
+    return Predictor(runner, manifest, backend, batch=engine.batch, half_pixel=engine.half_pixel)
 
 
 def kept_kernels(bundle: Bundle, backend: str, cache_dir: Path | None) -> KeptFile | None:
@@ -180,6 +181,11 @@ def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTest
         return prove(predictor, read_golden(bundle), f"The {backend} engine of {bundle.path}")
     except SelfTestError as exc:
         predictor.close()
+        if predictor.half_pixel:
+            raise SelfTestError(
+                f"{exc}. It computes with half-pixel sample points, which are further from this network than the test "
+                "allows: build it without --half-pixel"
+            ) from exc
         where = f"ran-validate {shlex.quote(str(bundle.path))} --diagnose --backend {backend}"
         raise SelfTestError(f"{exc}. To see where it goes wrong: {where}") from exc
     except RanDeployError:
@@ -215,6 +221,16 @@ def _kept_engine(bundle: Bundle, backend: str, here: Mapping[str, str], cache_di
     return engine_cache(bundle, cache_dir).get(backend, here, graph)
 
 
+def build_command(bundle: Bundle, backend: str) -> str:
+    """Return what builds the engine of a bundle for this device, which may be the thread's current DLA core."""
+    command = f"ran-build {shlex.quote(str(bundle.path))} --backend {backend}"
+    core = trt_dla.current_core()
+    if core is None or backend not in DLA_BACKENDS:
+        return command
+    size = bundle.manifest.batch.optimum
+    return f"{command} --device dla:{core} --batch {size}:{size}:{size}"
+
+
 def _bundled_engine(bundle: Bundle, backend: str, here: Mapping[str, str]) -> CachedEngine | None:
     record = _record(bundle, backend)
     if record is None or record.file is None or misfits(record.fingerprint, here):
@@ -229,7 +245,9 @@ def _missing_engine(bundle: Bundle, backend: str, cache_dir: Path | None) -> str
     here = fingerprint(backend)
     if _kept_engine(bundle, backend, here, cache_dir) is not None:
         return None
-    remedy = f"Build one here: ran-build {shlex.quote(str(bundle.path))} --backend {backend}."
+    remedy = f"Build one here: {build_command(bundle, backend)}."
+    if backend in DLA_BACKENDS and trt_dla.current_core() is not None:
+        return f"There is no {backend} engine of {bundle.path} for DLA here. {remedy}"
     record = _record(bundle, backend)
     if record is None or record.file is None:
         return f"Bundle {bundle.path} holds no {backend} engine. {remedy}"

@@ -28,8 +28,14 @@ def engine_from_graph(
     """
     data = _built(backend, graph, options, cache_dir or default_cache_dir(), progress)
     required = options.gpu.required(fingerprint(backend))
-    refit_from = graph if options.gpu.strip_weights else None
-    return CachedEngine(data=data, batch=options.batch, required=required, proven=False, refit_from=refit_from)
+    return CachedEngine(
+        data=data,
+        batch=options.batch,
+        required=required,
+        proven=False,
+        refit_from=graph if options.gpu.strip_weights else None,
+        half_pixel=options.gpu.half_pixel,
+    )
 
 
 def _built(backend: str, graph: bytes, options: BuildOptions, cache_dir: Path, progress: Progress | None) -> bytes:

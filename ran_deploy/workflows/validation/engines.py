@@ -56,6 +56,7 @@ def _measured(
     with loaded.predictor as predictor:
         return Measured(
             backend=backend,
+            half_pixel=predictor.half_pixel,
             self_test=loaded.self_test or prove_engine(bundle, backend, predictor),
             comparison=compare(backend, predictor.infer_batch) if compare else None,
             attention=attention.compare_engine(predictor) if attention else None,

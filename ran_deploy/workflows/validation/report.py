@@ -30,7 +30,8 @@ __all__ = ["Measured", "report_on", "shown_images", "summary_of"]
 class Measured:
     """What was found out about one backend. Without a self-test it did not run here: its graph was emulated.
 
-    What the comparison tells of single images has their index in the data set.
+    What the comparison tells of single images has their index in the data set. `half_pixel`: the engine enlarges masks
+    with half-pixel sample points.
     """
 
     backend: str
@@ -38,6 +39,7 @@ class Measured:
     comparison: Compared | None
     attention: AttentionComparison | None = None
     certificate: Certificate | None = None  # of images without labels
+    half_pixel: bool = False
 
 
 def report_on(
@@ -101,12 +103,17 @@ def _engine(
         certificate=found.certificate,
         self_test=found.self_test,
         max_drop_pp=max_drop_pp,
-        device=fingerprint(found.backend) if ran_here else {},
+        device=_device(found) if ran_here else {},
         estimate=not ran_here,
         class_names=manifest.labels,
         files={index: images.dataset.origin(index) for index in _named(found)} if images else {},
         attention=found.attention,
     )
+
+
+def _device(found: Measured) -> dict[str, str]:
+    """Return what an engine ran on and with, and what makes it another than that of the network."""
+    return fingerprint(found.backend) | ({"sample points": "half-pixel"} if found.half_pixel else {})
 
 
 def _shown(found: Measured) -> tuple[int, ...]:

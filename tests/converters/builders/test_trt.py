@@ -220,7 +220,7 @@ def test_weights_of_int8_cannot_be_left_out():
 
 
 @pytest.mark.parametrize(
-    ("choices", "other"), [({"dla": True}, "--dla"), ({"version_compatible": True}, "--version-compatible")]
+    ("choices", "other"), [({"dla_core": 1}, "--device dla:1"), ({"version_compatible": True}, "--version-compatible")]
 )
 def test_what_nobody_has_seen_refitted_keeps_its_weights(choices, other):
     with pytest.raises(ConfigError, match=f"--strip-weights does not go with {other}: leave one of them out"):

@@ -92,38 +92,49 @@ def test_a_table_of_kinds_says_what_falls_back_and_why():
     )
 
 
-def test_the_build_is_for_the_first_core_with_the_gpu_behind_it(tensorrt_builder):
+def test_the_build_is_for_the_core_asked_for_with_the_gpu_behind_it(tensorrt_builder):
     flags = []
     config = SimpleNamespace(set_flag=flags.append)  # a stand-in: TensorRT-RTX's own keeps core -1, as it has none
-    use_dla(tensorrt_builder._trt, SimpleNamespace(num_DLA_cores=2), config)
+    use_dla(tensorrt_builder._trt, SimpleNamespace(num_DLA_cores=2), config, 1)
     assert config.default_device_type == tensorrt_builder._trt.DeviceType.DLA
-    assert config.DLA_core == 0
+    assert config.DLA_core == 1
     assert flags == [tensorrt_builder._trt.BuilderFlag.GPU_FALLBACK]
 
 
 def test_a_machine_without_dla_is_told_in_one_line(tensorrt_builder):
     with pytest.raises(BackendUnavailableError, match="finds no DLA core here: Jetson Orin has them") as error:
         tensorrt_builder.dla_layers(
-            graph(), BuildOptions(precision=Precision.FP16, batch=FOUR, gpu=GpuOptions(dla=True))
+            graph(), BuildOptions(precision=Precision.FP16, batch=FOUR, gpu=GpuOptions(dla_core=0))
         )
     assert "\n" not in str(error.value)
+
+
+def test_a_core_that_is_not_there_is_refused_with_those_that_are(tensorrt_builder):
+    with pytest.raises(BackendUnavailableError, match=r"no DLA core dla:2; this device has 2\. Choose of"):
+        use_dla(tensorrt_builder._trt, SimpleNamespace(num_DLA_cores=2), SimpleNamespace(), 2)
+
+
+def test_an_engine_for_dla_requires_it_and_says_no_core():
+    required = GpuOptions(dla_core=1).required({"tensorrt": "10.3.0", "GPU": "Orin"})
+    assert required == {"tensorrt": "10.3.0", "GPU": "Orin", "accelerator": "DLA"}
+    assert GpuOptions(dla_core=1, half_pixel=True).given == ("--device", "--half-pixel")
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP32])
 def test_dla_is_for_fp16(precision):
     with pytest.raises(ConfigError, match=f"this bundle is {precision.value}: .* Export it with --precision fp16"):
-        BuildOptions(precision=precision, batch=FOUR, gpu=GpuOptions(dla=True))
+        BuildOptions(precision=precision, batch=FOUR, gpu=GpuOptions(dla_core=0))
 
 
 def test_dla_takes_one_batch_size():
     with pytest.raises(
         ConfigError, match=r"DLA takes one batch size, and this build is for 1:8:32\. Add --batch 8:8:8"
     ):
-        BuildOptions(precision=Precision.FP16, gpu=GpuOptions(dla=True))
+        BuildOptions(precision=Precision.FP16, gpu=GpuOptions(dla_core=0))
 
 
 def test_half_pixels_are_for_dla_alone():
-    with pytest.raises(ConfigError, match="add --dla, or leave it out"):
+    with pytest.raises(ConfigError, match="add --device dla:0, or leave it out"):
         GpuOptions(half_pixel=True)
 
 
@@ -132,5 +143,5 @@ def test_tensorrt_rtx_knows_no_dla():
         rtx = open_builder("tensorrt-rtx")
     except BackendUnavailableError as exc:
         pytest.skip(str(exc))
-    with pytest.raises(ConfigError, match=r"knows no DLA\. Leave --dla out"):
-        rtx.build(graph(), BuildOptions(precision=Precision.FP16, batch=FOUR, gpu=GpuOptions(dla=True)))
+    with pytest.raises(ConfigError, match=r"knows no DLA\. Leave --device dla:0 out"):
+        rtx.build(graph(), BuildOptions(precision=Precision.FP16, batch=FOUR, gpu=GpuOptions(dla_core=0)))

@@ -19,7 +19,7 @@ from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.workflows.bench import BenchConfig, bench_bundle
 from ran_deploy.workflows.diagnose import DiagnoseConfig, diagnose_bundle
-from ran_deploy.workflows.engines.gpu_choice import gpu_index, on_gpu
+from ran_deploy.workflows.engines.device_choice import device_from_text, using_device
 from ran_deploy.workflows.engines.loading import load_engine
 from ran_deploy.workflows.load import load
 
@@ -38,15 +38,26 @@ def keep_engine(bundle, cache) -> None:
     EngineCache(cache, bundle.digest).put("tensorrt", here, engine)
 
 
-@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:13", 13)])
-def test_a_device_has_a_number(device, index):
-    assert gpu_index(device) == index
+@pytest.mark.parametrize(
+    ("text", "gpu", "dla_core"),
+    [
+        ("cuda", 0, None),
+        ("cuda:0", 0, None),
+        ("cuda:13", 13, None),
+        ("dla", None, 0),
+        ("dla:0", None, 0),
+        ("dla:1", None, 1),
+    ],
+)
+def test_a_device_has_a_number(text, gpu, dla_core):
+    device = device_from_text(text)
+    assert (device.gpu, device.dla_core) == (gpu, dla_core)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:", "cuda:-1", "cuda:x", "1", "CUDA:0", "cuda:0 ", ""])
-def test_what_is_no_gpu_is_refused_with_what_is_expected(device):
-    with pytest.raises(ConfigError, match=r"expected a GPU: cuda, or cuda:N such as cuda:1\."):
-        gpu_index(device)
+@pytest.mark.parametrize("text", ["cpu", "cuda:", "cuda:-1", "cuda:x", "1", "CUDA:0", "cuda:0 ", "", "dla:", "dla:x"])
+def test_what_is_no_device_is_refused_with_what_is_expected(text):
+    with pytest.raises(ConfigError, match=r"cuda, or cuda:N such as cuda:1; or a DLA core: dla:N such as dla:0\."):
+        device_from_text(text)
 
 
 def test_a_predictor_is_opened_and_stays_on_the_gpu_asked_for(bundle, stand_in, tmp_path):
@@ -65,12 +76,12 @@ def test_auto_takes_a_gpu_or_says_why_there_is_none(bundle, stand_in, tmp_path, 
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)  # the bundle holds an engine for it
     with (
         pytest.raises(ConfigError, match=r"runs on cuda:1\. tensorrt: .*ran-build .* --backend tensorrt"),
-        on_gpu("cuda:1", bundle, ["auto"], tmp_path),
+        using_device("cuda:1", bundle, ["auto"], tmp_path),
     ):
         pass
     with cuda.on_device(1):
         keep_engine(bundle, tmp_path)
-    with on_gpu("cuda:1", bundle, ["auto"], tmp_path):
+    with using_device("cuda:1", bundle, ["auto"], tmp_path):
         assert cuda.current_index() == 1
         loaded = load_engine(bundle, cache_dir=tmp_path)
     assert loaded.predictor.backend == "tensorrt"
@@ -88,7 +99,7 @@ def test_a_gpu_that_is_not_there_and_an_engine_of_the_cpu_are_refused_in_one_lin
         ),
         ("cuda:1", ["openvino"], ConfigError, "--device cuda:1 is a GPU, and openvino runs on the CPU. Leave --device"),
     ):
-        with pytest.raises(error, match=re.escape(message)) as raised, on_gpu(device, bundle, backends, tmp_path):
+        with pytest.raises(error, match=re.escape(message)) as raised, using_device(device, bundle, backends, tmp_path):
             pass
         assert "\n" not in str(raised.value)
 
@@ -133,7 +144,7 @@ def test_every_command_refuses_a_gpu_for_the_cpu_s_engine_and_an_unknown_one(scr
     name, *words = (word.format(bundle=demo.bundle, images=demo.images) for word in command)
     for backend, device, message in (
         ("onnxruntime", "cuda:1", "--device cuda:1 is a GPU, and onnxruntime runs on the CPU."),
-        ("tensorrt", "gpu", "--device is 'gpu'; expected a GPU: cuda, or cuda:N such as cuda:1."),
+        ("tensorrt", "gpu", "--device is 'gpu'; expected a GPU: cuda, or cuda:N such as cuda:1; or a DLA"),
     ):
         done = script(name, *words, "--backend", backend, "--device", device, "--cache-dir", tmp_path)
         assert done.returncode == 2
