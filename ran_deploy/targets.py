@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 
@@ -25,22 +26,36 @@ class Target:
     version: Version
     capability: Capability | None = None
     platform: str | None = None
-    dla: bool = False  # whether devices of this kind have DLA cores at all
+    jetson: bool = False  # whether it is surely one
+    dla: bool = False  # whether devices of this kind are known to have DLA cores
 
 
-# Orin is the only Jetson of JetPack 6; it is 8.7. Source: https://developer.nvidia.com/cuda-gpus
-_ORIN = {"backend": "tensorrt", "capability": (8, 7), "platform": "Linux aarch64", "dla": True}
+ORIN = (8, 7)  # Source: https://developer.nvidia.com/cuda-gpus
+_JETSON = {"backend": "tensorrt", "platform": "Linux aarch64", "jetson": True}
+# Orin is the only Jetson of JetPack 6.
+_ORIN = {**_JETSON, "capability": ORIN, "dla": True}
 # JetPack 5 is also for Xavier, 7.2 for Thor too: no single capability.
-_JETSON = {"backend": "tensorrt", "platform": "Linux aarch64", "dla": True}
+_SEVERAL = {**_JETSON, "dla": True}
+# Thor is 11.0, and has CUDA 13.0 and TensorRT 10.13.3 as delivered with JetPack 7.0, the only release for it in October
+# 2025. Source: https://github.com/NVIDIA/TensorRT/issues/4590. That it had DLA was found nowhere.
+_THOR = {**_JETSON, "capability": (11, 0)}
 TARGETS: dict[str, Target] = {
-    # CUDA 11.4, TensorRT 8.5.2. Source: https://developer.nvidia.com/embedded/jetpack-sdk-511
-    "jetpack-5.1": Target(name="jetpack-5.1", version=(8, 5), **_JETSON),  # type: ignore[arg-type]
+    # CUDA 11.4, TensorRT 8.4.1. Source: https://developer.nvidia.com/embedded/jetpack-sdk-502
+    "jetpack-5.0": Target(name="jetpack-5.0", version=(8, 4), **_SEVERAL),  # type: ignore[arg-type]
+    # CUDA 11.4, TensorRT 8.5.2. Source: https://developer.nvidia.com/embedded/jetpack-sdk-51, and 5.1.1 the same
+    "jetpack-5.1": Target(name="jetpack-5.1", version=(8, 5), **_SEVERAL),  # type: ignore[arg-type]
+    # CUDA 12.2, TensorRT 8.6. Sources: https://github.com/ultralytics/ultralytics/pull/7196 and, from a maintainer's
+    # memory, https://github.com/pytorch/TensorRT/issues/3049
+    "jetpack-6.0": Target(name="jetpack-6.0", version=(8, 6), **_ORIN),  # type: ignore[arg-type]
     # CUDA 12.6, TensorRT 10.3. Source: https://docs.pytorch.org/TensorRT/v2.6.1/getting_started/jetpack.html
     "jetpack-6.1": Target(name="jetpack-6.1", version=(10, 3), **_ORIN),  # type: ignore[arg-type]
     # CUDA 12.6, TensorRT 10.3. Source: https://github.com/pytorch/TensorRT/pull/3453
     "jetpack-6.2": Target(name="jetpack-6.2", version=(10, 3), **_ORIN),  # type: ignore[arg-type]
+    "jetpack-7.0": Target(name="jetpack-7.0", version=(10, 13), **_THOR),  # type: ignore[arg-type]
+    # CUDA 13.0, TensorRT 10.13, Thor. Source: https://github.com/roboflow/inference/pull/2478
+    "jetpack-7.1": Target(name="jetpack-7.1", version=(10, 13), **_THOR),  # type: ignore[arg-type]
     # CUDA 13.2, TensorRT 10.16.2. Source: https://github.com/NVIDIA/TensorRT/issues/4832 (L4T R39.2 on Orin and Thor)
-    "jetpack-7.2": Target(name="jetpack-7.2", version=(10, 16), **_JETSON),  # type: ignore[arg-type]
+    "jetpack-7.2": Target(name="jetpack-7.2", version=(10, 16), **_SEVERAL),  # type: ignore[arg-type]
 }
 # The newest opset of a release's ONNX parser; a later release reads at least as much.
 _OPSETS: dict[Version, int] = {
@@ -72,13 +87,16 @@ def target_from_text(text: str) -> Target:
     match = _PATTERN.fullmatch(text)
     gpu = match is not None and match["backend"].startswith("tensorrt")
     if match is None or (match["major"] is not None and not gpu):
+        near = difflib.get_close_matches(text.lower().replace(" ", "-"), TARGETS, n=1, cutoff=0.7)
+        nearest = f"; nearest is {near[0]}" if near else ""
         raise ConfigError(
-            f"No target {text!r} is known; known are {', '.join(TARGETS)}. Or name the engine's version, and of a "
-            "GPU its compute capability: tensorrt-X.Y:smNN, tensorrt-rtx-X.Y:smNN, openvino-X.Y, onnxruntime-X.Y."
+            f"No target {text!r} is known{nearest}. Known are {', '.join(TARGETS)}. Or name the engine's version, and "
+            "of a GPU its compute capability: tensorrt-X.Y:smNN, tensorrt-rtx-X.Y:smNN, openvino-X.Y, onnxruntime-X.Y."
         )
     capability = None if match["major"] is None else (int(match["major"]), int(match["minor"]))
     version = tuple(int(part) for part in match["version"].split("."))
-    return Target(name=text, backend=match["backend"], version=version, capability=capability, dla=capability == (8, 7))
+    orin = capability == ORIN
+    return Target(name=text, backend=match["backend"], version=version, capability=capability, jetson=orin, dla=orin)
 
 
 def version_text(version: Version) -> str:

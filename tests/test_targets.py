@@ -17,6 +17,10 @@ from ran_deploy.targets import TARGETS, lowest_capability, opset_limit, target_f
         ("onnxruntime-1.32", "onnxruntime", (1, 32), None),
         ("jetpack-6.2", "tensorrt", (10, 3), (8, 7)),
         ("jetpack-5.1", "tensorrt", (8, 5), None),
+        ("jetpack-5.0", "tensorrt", (8, 4), None),
+        ("jetpack-6.0", "tensorrt", (8, 6), (8, 7)),
+        ("jetpack-7.0", "tensorrt", (10, 13), (11, 0)),
+        ("jetpack-7.1", "tensorrt", (10, 13), (11, 0)),
         ("jetpack-7.2", "tensorrt", (10, 16), None),
     ],
 )
@@ -41,6 +45,25 @@ def test_a_target_names_engine_version_and_gpu(text, backend, version, capabilit
 def test_what_is_not_known_is_refused_with_what_is(text):
     with pytest.raises(ConfigError, match=r"jetpack-6\.2.*tensorrt-X\.Y:smNN"):
         target_from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("jetpack-6.2.1", "jetpack-6.2"),
+        ("JetPack 6.2", "jetpack-6.2"),
+        ("jetpack5.1", "jetpack-5.1"),
+        ("jetpack-5.0.2", "jetpack-5.0"),
+    ],
+)
+def test_the_nearest_name_comes_first(text, nearest):
+    with pytest.raises(ConfigError, match=rf"^No target '{text}' is known; nearest is {nearest}\. Known are"):
+        target_from_text(text)
+
+
+def test_what_is_like_no_name_has_no_nearest():
+    with pytest.raises(ConfigError, match=r"^No target 'windows' is known\. Known are"):
+        target_from_text("windows")
 
 
 def test_every_row_is_under_its_own_name():

@@ -220,7 +220,7 @@ def _gpu_fit(engine: EngineRecord, target: Target) -> tuple[list[str], list[str]
     gpu = engine.fingerprint.get("GPU")
     if gpu is not None:
         return [], [f"built on {gpu}, which must be the GPU there"]
-    return [], ["NVIDIA supports hardware-compatible engines on no Jetson"] if target.dla else []
+    return [], ["NVIDIA supports hardware-compatible engines on no Jetson"] if target.jetson else []
 
 
 def _rtx_fit(engine: EngineRecord, target: Target) -> tuple[list[str], list[str]]:
@@ -249,7 +249,7 @@ def graph_remarks(precision: Precision, target: Target, facts: GraphFacts | None
         elif limit is None or not limit[1]:
             there = version_text(target.version)
             remarks.append(f"the graph is opset {facts.opset}; which opsets TensorRT {there} reads is unknown here")
-        if target.dla and target.version[:2] in NOT_FOR_JETPACK:
+        if target.jetson and target.version[:2] in NOT_FOR_JETPACK:
             remarks.append(f"NVIDIA does not support TensorRT {version_text(target.version[:2])} on Jetson")
         if target.version >= STRONGLY_TYPED:
             remarks.append(

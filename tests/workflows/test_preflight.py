@@ -145,9 +145,10 @@ def test_dla_leaves_align_corners_to_the_gpu(demo, target, facts, words):
     assert words in " ".join(judge(manifest, target_from_text(target), facts, "demo.ran")[0].remarks)
 
 
-def test_a_gpu_without_dla_gets_no_word_about_it(demo):
+@pytest.mark.parametrize("target", ["tensorrt-11.4:sm90", "jetpack-7.0", "jetpack-7.1"])
+def test_a_gpu_without_dla_gets_no_word_about_it(demo, target):
     manifest = open_bundle(demo.bundle).manifest
-    verdict = judge(manifest, target_from_text("tensorrt-11.4:sm90"), INT8, "demo.ran")[0]
+    verdict = judge(manifest, target_from_text(target), INT8, "demo.ran")[0]
     assert not any("DLA" in remark for remark in verdict.remarks)
     assert verdict.command == "ran-build demo.ran --backend tensorrt"
 
@@ -161,7 +162,9 @@ def test_turing_has_to_be_asked_for(demo):
 @pytest.mark.parametrize(
     ("target", "command"),
     [
+        ("jetpack-5.0", None),
         ("jetpack-5.1", "ran-build demo.ran --backend tensorrt --trtexec DIR"),
+        ("jetpack-6.0", "ran-build demo.ran --backend tensorrt --trtexec DIR"),
         ("tensorrt-8.6:sm87", "ran-build demo.ran --backend tensorrt --trtexec DIR"),
         ("tensorrt-8.4:sm72", None),
         ("tensorrt-10.5:sm70", None),
