@@ -38,6 +38,10 @@ __all__ = [
 
 INTERRUPTED = 130
 UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # to ask whether it is there already fails
+EXTRAS = {  # what of setup.cfg's extras a command may need that other commands do without
+    "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime"),
+    "report": ("jinja2", "matplotlib"),
+}
 LARGEST_SIDE, LARGEST_BATCH = 8192, 4096  # beyond any network and device: a slip of the keyboard
 
 
@@ -61,18 +65,27 @@ def run_command(command: click.Command) -> None:
             _end_interrupted(name)
         click.echo(f"{name}: {printable(str(exc))}", err=True)
         sys.exit(exc.exit_status)
-    except MemoryError as exc:
-        click.echo(f"{name}: {_memory_line(command, exc)}", err=True)
-        sys.exit(RanDeployError.exit_status)
-    except OSError as exc:
-        if exc.errno in UNUSABLE_PATH and exc.filename is not None:
-            click.echo(
-                f"{name}: cannot use {printable(str(exc.filename))} ({exc.strerror}): give another path.", err=True
-            )
-            sys.exit(RanDeployError.exit_status)
-        if exc.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):
+    except (ModuleNotFoundError, MemoryError, OSError) as exc:
+        if isinstance(exc, OSError) and exc.errno in (errno.EPIPE, errno.ENOSPC, errno.EBADF):
+            _end_unwritable(name, exc)
+        line = _line_about(command, exc)
+        if line is None:
             raise
-        _end_unwritable(name, exc)
+        click.echo(f"{name}: {line}", err=True)
+        sys.exit(RanDeployError.exit_status)
+
+
+def _line_about(command: click.Command, exc: Exception) -> str | None:
+    """Return what to tell of an error of Python's own that a user can cause; None for any other."""
+    if isinstance(exc, MemoryError):
+        return _memory_line(command, exc)
+    if isinstance(exc, ModuleNotFoundError):
+        package = (exc.name or "").partition(".")[0]
+        extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+        return extra and f"this needs {package} ({exc}). Install it: pip install 'ran-deploy[{extra}]'."
+    if isinstance(exc, OSError) and exc.errno in UNUSABLE_PATH and exc.filename is not None:
+        return f"cannot use {printable(str(exc.filename))} ({exc.strerror}): give another path."
+    return None
 
 
 def _memory_line(command: click.Command, exc: MemoryError) -> str:
