@@ -13,6 +13,7 @@ from ran_deploy.counts import counted
 from ran_deploy.errors import BundleError, ConfigError
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing
+from ran_deploy.text import json_document
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -227,7 +228,7 @@ class Manifest:
 
 def manifest_to_json(manifest: Manifest) -> bytes:
     """Return the manifest as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    return json_document(manifest) + b"\n"
 
 
 def manifest_from_json(data: bytes, origin: str) -> Manifest:

@@ -14,7 +14,7 @@ import numpy as np
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import Manifest, Task
 from ran_deploy.runtime.postprocess import l2_normalized, top_k
-from ran_deploy.runtime.text import text_cell
+from ran_deploy.text import text_cell
 
 __all__ = ["Answers", "Classes", "Embeddings", "answers_of"]
 

@@ -13,7 +13,7 @@ import msgspec
 from ran_deploy.errors import OutputError
 from ran_deploy.runtime.answers import Answers
 from ran_deploy.runtime.pipeline import Result
-from ran_deploy.runtime.text import text_cell, unicode_text
+from ran_deploy.text import text_cell, unicode_text
 
 __all__ = ["CsvSink", "JsonlSink", "Sink", "json_row"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import signal
@@ -48,7 +49,7 @@ LARGEST_SIDE, LARGEST_BATCH = 8192, 4096  # beyond any network and device: a sli
 def run_command(command: click.Command) -> None:
     """Run a command as the process: one line for each error a user can cause, never a traceback for it."""
     name = command.name or "ran-deploy"
-    _replace_closed_stdout()
+    _prepare_stdout()
     interrupted = threading.Event()
     try:
         with _noted_interrupts(interrupted), command.make_context(name, sys.argv[1:]) as context:
@@ -104,16 +105,19 @@ def _end_unwritable(name: str, exc: OSError) -> NoReturn:
     sys.exit(RanDeployError.exit_status)
 
 
-def _replace_closed_stdout() -> None:
+def _prepare_stdout() -> None:
     """Make writing to a standard output that was closed (`>&-`) an error, where Python drops what is written.
 
-    Otherwise the next file that is opened would be standard output to native libraries.
+    Otherwise the next file that is opened would be standard output to native libraries. What the encoding of standard
+    output lacks, in a name say, is written as an escape, as on standard error.
     """
     if sys.stdout is None:
         unwritable = os.open(os.devnull, os.O_RDONLY)
         if unwritable != 1:
             os.dup2(unwritable, 1)
         sys.stdout = os.fdopen(1, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -263,6 +267,6 @@ def printable(text: str) -> str:
 
 def write_json(value: Any) -> None:
     """Print a dataclass or plain value as one JSON document on standard output."""
-    import msgspec
+    from ran_deploy.text import json_document
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    click.echo(json_document(value))  # bytes: JSON is UTF-8, whatever the terminal's encoding

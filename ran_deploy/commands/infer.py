@@ -202,7 +202,7 @@ class _JsonLines(_Table):
     def write(self, result: Result) -> None:
         from ran_deploy.runtime.sinks import json_row
 
-        click.echo(json_row(result, self.answers))
+        click.echo(json_row(result, self.answers).encode())  # JSON is UTF-8, whatever the terminal is
 
 
 def _sink(output: Path | None, answers: Answers, as_json: bool) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
 from ran_deploy.report.schema import ValidationReport
+from ran_deploy.text import json_document
 from ran_deploy.whole_file import write_whole
 
 __all__ = ["report_to_json", "write_json"]
@@ -14,7 +13,7 @@ __all__ = ["report_to_json", "write_json"]
 
 def report_to_json(report: ValidationReport) -> bytes:
     """Return the report as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    return json_document(report) + b"\n"
 
 
 def write_json(report: ValidationReport, path: Path) -> None:

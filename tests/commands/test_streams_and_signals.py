@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +76,40 @@ def test_a_lack_of_memory_names_only_options_that_the_command_has(command, error
     with pytest.raises(SystemExit, match="2"):
         run_command(command)
     assert capsys.readouterr().err == line + "\n"
+
+
+@pytest.mark.parametrize("command", ["ran-doctor", "ran-infer", "ran-bench", "ran-validate", "ran-build"])
+def test_a_bundle_whose_name_is_no_unicode_serves_every_command(command, demo, tmp_path):
+    bundle = os.fsencode(tmp_path) + b"/caf\xe9.ran"
+    Path(os.fsdecode(bundle)).symlink_to(demo.bundle)
+    arguments = {
+        "ran-infer": [demo.images / "bag.png"],
+        "ran-bench": ["--seconds", "0.05", "--batch", "1"],
+        "ran-build": ["--backend", "onnxruntime"],
+    }.get(command, [])
+    done = subprocess.run(
+        [BIN / command, bundle, *map(str, arguments), "--cache-dir", demo.cache, "--json"], capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode("utf-8"))
+
+
+def test_an_export_may_have_a_name_that_is_no_unicode(demo, tmp_path):
+    output = os.fsencode(tmp_path) + b"/caf\xe9.ran"
+    options = ["--precision", "fp32", "--backend", "onnxruntime", "-o", output]
+    done = subprocess.run([BIN / "ran-export", demo.checkpoint, *options], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(Path(os.fsdecode(output), "manifest.json").read_bytes())["name"] == r"caf\udce9"
+
+
+@pytest.mark.parametrize(("options", "expected"), [(["--json"], "猫.png".encode()), ([], rb"\u732b.png")])
+def test_what_the_encoding_of_standard_output_lacks_is_escaped(options, expected, demo, tmp_path):
+    image = tmp_path / "猫.png"
+    image.symlink_to(demo.images / "bag.png")
+    done = subprocess.run(
+        [BIN / "ran-infer", demo.bundle, image, "--cache-dir", demo.cache, *options],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
