@@ -8,7 +8,8 @@ throughput at each batch size beside PyTorch, torch.compile, ONNX Runtime on CUD
 several threads, CUDA graphs and kept timings gain, and what memory stays in use; with --variants also what options of
 ran-build cost or gain. Device, driver, clocks and power mode are read before and after.
 What is missing or fails is a line with its reason; the rest goes on. Engines that are neither in the bundle nor in the
-cache are built here. Exit status: 0 if every engine that could be opened is right; 1 if one is not; 2 if none opened.
+cache are built here. Where a GPU refuses every engine, gpu_runtime_check.py follows and says whether the rest works.
+Exit status: 0 if every engine that could be opened is right; 1 if one is not; 2 if none opened.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from gpu.device import device_record
+from gpu.device import cuda_record, device_record
 from gpu.measure import Options, measure_engine
 from gpu.peers import TRTEXEC
 from gpu.results import EngineResult, Report, markdown
+from gpu.runtime_results import BindingResult
+from gpu_runtime_check import check_each
 
 from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle, open_bundle
@@ -117,6 +120,15 @@ def options_for(bundle: Bundle, options: argparse.Namespace) -> Options:
     )
 
 
+def runtime_results(engines: Sequence[EngineResult], options: argparse.Namespace) -> tuple[BindingResult, ...]:
+    """Return how far all but the engine works, where there is a GPU and every engine for it was refused."""
+    tried = [engine for engine in engines if engine.backend in GPU_BACKENDS]
+    if not tried or any(engine.load_seconds is not None for engine in tried) or "name" not in cuda_record():
+        return ()
+    say("no engine opened on this GPU: the runtime without one, as gpu_runtime_check.py")
+    return check_each(options.seconds, options.leak_batches)
+
+
 def exit_status(engines: Sequence[EngineResult]) -> int:
     """Return 0 if all that opened are right, 1 if one is not, 2 if none opened."""
     opened = [engine for engine in engines if engine.load_seconds is not None]
@@ -133,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"{backend}: {reason}")
     before = device_record()
     engines, problems = measured(options.bundles, backends, options)
+    runtime = runtime_results(engines, options)
     report = Report(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=shlex.join(["gpu_check.py", *(sys.argv[1:] if arguments is None else arguments)]),
@@ -141,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device_after=device_record(),
         engines=tuple(engines),
         problems=problems,
+        runtime=runtime,
     )
     write_whole(options.output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     write_whole(options.output.with_suffix(".md"), markdown(report).encode())

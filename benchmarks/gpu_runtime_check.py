@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import functools
-import importlib.metadata
 import logging
 import shlex
 import signal
@@ -29,7 +28,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 from gpu import runtime_checks, runtime_speed
-from gpu.device import device_record
+from gpu.device import binding_versions, device_record
 from gpu.driver import Driver, cuda_driver
 from gpu.runtime_checks import Figures
 from gpu.runtime_results import BindingResult, Check, Outcome, RuntimeReport, markdown
@@ -44,7 +43,6 @@ from ran_deploy.whole_file import write_whole
 from ran_deploy.workflows.exporting.versions import tool_versions
 
 PACKAGES = {"cuda-python": "cuda.bindings", "pycuda": "pycuda"}  # the binding's name here -> in BINDINGS
-DISTRIBUTIONS = {"cuda-python": ("cuda-bindings", "cuda-python"), "pycuda": ("pycuda",)}
 CAPTURING = ("cuda-python",)
 TIMEOUT_S = 1800
 CHECKS: Mapping[str, Callable[[Setting], Figures]] = {
@@ -98,7 +96,7 @@ def take_binding(name: str) -> None:
 
 def check_binding(name: str, options: argparse.Namespace) -> BindingResult:
     """Return all checks through the binding that this process has taken."""
-    result = BindingResult(binding=name, version=version_of(name))
+    result = BindingResult(binding=name, version=binding_versions().get(name))
     try:
         cuda.require_gpu()
         driver = Driver(cuda_driver())
@@ -132,12 +130,17 @@ def checked(setting: Setting, name: str, check: Callable[[Setting], Figures]) ->
         return Check(name=name, outcome=Outcome.WRONG, reason=one_line(f"{type(exc).__name__}: {exc}"))
 
 
-def check_in_process(name: str, options: argparse.Namespace) -> BindingResult:
+def check_each(seconds: float, leak_batches: int) -> tuple[BindingResult, ...]:
+    """Return all checks through every binding, each in a process of its own."""
+    return tuple(check_in_process(name, seconds, leak_batches) for name in PACKAGES)
+
+
+def check_in_process(name: str, seconds: float, leak_batches: int) -> BindingResult:
     """Return all checks through one binding, made by this script in a process of its own: it may crash."""
     with TemporaryDirectory() as folder:
         output = Path(folder) / "binding.json"
         command = [sys.executable, __file__, "--binding", name, "--output", str(output)]
-        command += ["--seconds", str(options.seconds), "--leak-batches", str(options.leak_batches)]
+        command += ["--seconds", str(seconds), "--leak-batches", str(leak_batches)]
         try:
             done = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False)
             (result,) = msgspec.json.decode(output.read_bytes(), type=RuntimeReport).bindings
@@ -147,22 +150,12 @@ def check_in_process(name: str, options: argparse.Namespace) -> BindingResult:
             problem = f"its process ended with {ending(done.returncode)}; the last line above says in which check"
         else:
             return result
-    return BindingResult(binding=name, version=version_of(name), problem=problem, crashed=True)
+    return BindingResult(binding=name, version=binding_versions().get(name), problem=problem, crashed=True)
 
 
 def ending(status: int) -> str:
     """Return what an exit status of a process means."""
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-
-
-def version_of(name: str) -> str | None:
-    """Return the version of a binding, None where it is not installed."""
-    for distribution in DISTRIBUTIONS[name]:
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,16 +166,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         take_binding(options.binding)
     before = device_record()
     if options.binding is not None:
-        bindings = [check_binding(options.binding, options)]
+        bindings = (check_binding(options.binding, options),)
     else:
-        bindings = [check_in_process(name, options) for name in PACKAGES]
+        bindings = check_each(options.seconds, options.leak_batches)
     report = RuntimeReport(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=shlex.join(["gpu_runtime_check.py", *(sys.argv[1:] if arguments is None else arguments)]),
         tools=tool_versions(),
         device=before,
         device_after=device_record(),
-        bindings=tuple(bindings),
+        bindings=bindings,
     )
     write_whole(options.output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     write_whole(options.output.with_suffix(".md"), markdown(report).encode())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import importlib.metadata
 import io
 import platform
 import re
@@ -30,6 +32,8 @@ SMI_FIELDS = (
     "clocks_throttle_reasons.active",
     "mig.mode.current",
 )
+# Binding -> the packages that it may be installed as.
+BINDINGS = {"cuda-python": ("cuda-bindings", "cuda-python"), "pycuda": ("pycuda",)}
 Run = Callable[[list[str]], str]
 
 
@@ -44,6 +48,7 @@ def device_record(run: Run = run_tool, root: Path = Path("/")) -> dict[str, obje
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "cuda": cuda_record(),
+        "bindings": binding_versions(),
         "nvidia-smi": asked(run, ["nvidia-smi", f"--query-gpu={','.join(SMI_FIELDS)}", "--format=csv"], parse_smi),
         "nvpmodel": asked(run, ["nvpmodel", "-q"], parse_nvpmodel),
         "jetson_clocks": asked(run, ["jetson_clocks", "--show"], parse_lines),
@@ -66,6 +71,16 @@ def cuda_record() -> dict[str, object]:
         "memory_bytes": found.memory_bytes,
         "driver supports CUDA": found.driver,
     }
+
+
+def binding_versions() -> dict[str, str]:
+    """Return the versions of the CUDA bindings that are installed."""
+    versions = {}
+    for name, packages in BINDINGS.items():
+        for package in packages:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions.setdefault(name, importlib.metadata.version(package))
+    return versions
 
 
 def asked(run: Run, command: list[str], parse: Callable[[str], object]) -> object:

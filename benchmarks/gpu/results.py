@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from gpu.runtime_results import ENGINE, BindingResult, binding_table
+from gpu.tables import cell, device_line
+
 from ran_deploy.converters.builders.engine_layers import EngineLayers
 
 SCHEMA_VERSION = 1
@@ -140,6 +143,9 @@ class Report:
     device_after: dict[str, object]
     engines: tuple[EngineResult, ...]
     problems: dict[str, str] = field(default_factory=dict)  # bundles that cannot be opened
+    runtime: tuple[
+        BindingResult, ...
+    ] = ()  # where no engine opened: how far the rest works, as gpu_runtime_check has it
     schema_version: int = SCHEMA_VERSION
 
 
@@ -155,20 +161,10 @@ def markdown(report: Report) -> str:
     problems += problem_lines(report.engines)
     if problems:
         blocks.append(["## What did not run", "", *problems])
+    if report.runtime:
+        blocks.append(["# The runtime without an engine", "", f"As no engine opened. {ENGINE.capitalize()}."])
+        blocks += [list(binding_table(result)) for result in report.runtime]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
-
-
-def device_line(device: dict[str, object]) -> str:
-    """Return in one line what was measured on."""
-    found = device.get("cuda")
-    if isinstance(found, dict) and "name" in found:
-        gpu = f"{found['name']} (compute capability {found['compute capability']})"
-    else:
-        gpu = "no NVIDIA GPU"
-    power = device.get("nvpmodel")
-    mode = f", power mode {power['mode']}" if isinstance(power, dict) and "mode" in power else ""
-    board = f", {device['board']}" if device.get("board") else ""
-    return f"{gpu}{board}, {device['platform']}{mode}"
 
 
 def summary(engines: Sequence[EngineResult]) -> Iterator[str]:
@@ -257,8 +253,3 @@ def problem_lines(engines: Sequence[EngineResult]) -> Iterator[str]:
         named += [(f"{row.runner}, batch {row.batch}", row.problem) for row in engine.timings if row.problem]
         for name, problem in named:
             yield f"- {engine.bundle}, {engine.backend}: {name}: {cell(problem)}"
-
-
-def cell(text: object) -> str:
-    """Return text that cannot end a cell of a table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")

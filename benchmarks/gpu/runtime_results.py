@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gpu.results import cell, device_line
+from gpu.tables import cell, device_line
 
 SCHEMA_VERSION = 1
 ENGINE = "no network: the two kernels of benchmarks/gpu/kernel.ptx stand for the engine"

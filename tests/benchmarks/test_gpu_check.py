@@ -6,6 +6,7 @@ import importlib
 import json
 import mmap
 import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -195,6 +196,49 @@ def test_the_command_runs_whole_on_cpu_engines(gpu, demo, tmp_path, capsys):
     assert table == output.with_suffix(".md").read_text() + "\n"
     assert "| batch | runner | median ms |" in table
     assert "missing.ran" in table
+
+
+REFUSED = {
+    "a GPU that refuses every engine": (("tensorrt", "tensorrt-rtx"), 1, True),
+    "no GPU": (("tensorrt",), 0, False),
+    "an engine that no GPU was asked for": (("onnxruntime",), 1, False),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_where_a_gpu_refuses_every_engine_the_evidence_is_kept_and_the_runtime_is_checked(
+    gpu, demo, stand_in, monkeypatch, tmp_path, case
+):
+    backends, count, checked = REFUSED[case]
+    stand_in("tensorrt", count=count)  # which has no builder
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    results = gpu("runtime_results")
+    check = results.Check(name="CUDA graphs", outcome=results.Outcome.RIGHT, figures={"launched": 20})
+    asked = []
+
+    def check_each(seconds, leak_batches):
+        asked.append((seconds, leak_batches))
+        return (results.BindingResult(binding="cuda-python", version="13", checks=(check,)),)
+
+    monkeypatch.setattr(gpu("gpu_check"), "check_each", check_each)
+    output = tmp_path / "result.json"
+    options = ["--peers", "--batches", "1", "--seconds", "0.01", "--leak-batches", "5", "--output", output]
+    options += [word for backend in backends for word in ("--backend", backend)]
+    options += ["--cache-dir", demo.cache if backends == ("onnxruntime",) else tmp_path / "cache"]
+    status = gpu("gpu_check").main([str(word) for word in [demo.bundle, *options]])
+    report = json.loads(output.read_text())
+    assert asked == ([(0.01, 5)] if checked else [])
+    assert [binding["checks"][0]["name"] for binding in report["runtime"]] == ["CUDA graphs"] * checked
+    assert ("| CUDA graphs | right | launched 20 |" in output.with_suffix(".md").read_text()) == checked
+    if checked:
+        assert status == 2
+        refusals = {engine["backend"]: engine["problems"]["engine"] for engine in report["engines"]}
+        assert "Cannot import tensorrt_rtx" in refusals["tensorrt-rtx"]
+        assert "Builder" in refusals["tensorrt"]
+        assert report["device"]["cuda"]["name"] == "stand-in GPU 0"
+        assert report["device"]["cuda"]["driver supports CUDA"] == "12.6"
+        assert report["device"]["bindings"]["cuda-python"]
+        assert report["tools"]["numpy"] == np.__version__
 
 
 @pytest.mark.parametrize(("name", "reason"), [("result.txt", "expected NAME.json"), ("no/result.json", "Cannot write")])

@@ -90,7 +90,7 @@ def test_a_binding_that_takes_its_process_down_is_its_own_result(gpu, monkeypatc
     script = gpu("gpu_runtime_check")
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(script, "TIMEOUT_S", 0.5 if "sleep" in ending else 60)
-    found = script.check_in_process("pycuda", script.parsed(["--output", str(tmp_path / "result.json")]))
+    found = script.check_in_process("pycuda", 1.0, 50)
     assert found.crashed
     assert problem in found.problem
 
