@@ -95,7 +95,7 @@ def lanes_on_one_stream(gpu, patch):
 
 def slow_graphs(gpu, patch):
     launch = cuda.Stream.launch
-    patch(cuda.Stream, "launch", lambda *arguments: time.sleep(0.05) or launch(*arguments))
+    patch(cuda.Stream, "launch", lambda *arguments: time.sleep(0.3) or launch(*arguments))
 
 
 def slow_second_slot(gpu, patch):
@@ -104,7 +104,7 @@ def slow_second_slot(gpu, patch):
     @contextlib.contextmanager
     def slowed(slots):
         with taken(slots) as slot:
-            time.sleep(0.1 * (slots._limit - 1))
+            time.sleep(0.5 * (slots._limit - 1))
             yield slot
 
     patch(Slots, "taken", slowed)

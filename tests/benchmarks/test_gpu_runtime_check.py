@@ -19,7 +19,7 @@ GAINS = ("copies beside kernels", "gain of CUDA graphs", "gain of a second slot"
 def test_all_is_right_on_the_stand_ins_and_what_cannot_run_says_why(checks, gpu, api, integrated):
     names = gpu("gpu_runtime_check").CHECKS
     found, _ = checks(*(name for name in names if name not in GAINS), api=api, integrated=integrated)
-    gains, _ = checks(*GAINS, api=api, integrated=integrated, steady=True, delay_s=0.004)
+    gains, _ = checks(*GAINS, api=api, integrated=integrated, steady=True, delay_s=0.01)
     found |= gains
     not_run = {name: check.reason for name, check in found.items() if check.outcome.value == "not run"}
     expected = {}
@@ -41,7 +41,7 @@ def test_one_gpu_is_no_place_to_look_at_another(checks):
 
 
 def test_each_check_says_in_numbers_what_it_looked_at(checks, gpu):
-    found, _ = checks("leaks", "pipeline", "copies beside kernels", steady=True, delay_s=0.004)
+    found, _ = checks("leaks", "pipeline", "copies beside kernels", steady=True, delay_s=0.01)
     assert found["leaks"].figures["batches"] == 60
     assert found["pipeline"].figures == {"images": 81}
     gains = found["copies beside kernels"].figures

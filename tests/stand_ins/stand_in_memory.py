@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import mmap
 import threading
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ class Memory:
         self._addresses = itertools.count(0x7_0000_0000_0000, 0x1000_0000)  # no address of this process
 
     def new_block(self, size: int, device: int) -> Block:
-        data = np.full(size, 0xAB, np.uint8)  # what was not written is seen
+        data = np.frombuffer(mmap.mmap(-1, size), np.uint8)  # pages of its own: freed, the process has them no more
+        data[:] = 0xAB  # what was not written is seen
         with self.lock:
             block = Block(next(self._addresses), data, device)
             self.blocks[block.address] = block
