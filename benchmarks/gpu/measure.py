@@ -25,7 +25,7 @@ from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.runtime.timing import Timing
 from ran_deploy.vendors import one_line
-from ran_deploy.workflows.build import build_engine
+from ran_deploy.workflows.engines.building import build_engine
 from ran_deploy.workflows.engines.golden import golden_result, read_golden
 from ran_deploy.workflows.engines.loading import BUILT_ON_REQUEST, find_engine, load_engine
 from ran_deploy.workflows.validation.speed import measure_in_turn

@@ -61,13 +61,6 @@ class GpuOptions:
             raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected at least 1 MiB.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
-        if self.half_pixel and self.dla_core is None:
-            raise ConfigError(
-                "--half-pixel changes what the network computes, for DLA: add --device dla:0, or leave it out."
-            )
-        if self.strip_weights and (self.dla_core is not None or self.version_compatible):
-            other = "--version-compatible" if self.dla_core is None else f"--device dla:{self.dla_core}"
-            raise ConfigError(f"--strip-weights does not go with {other}: leave one of them out.")
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -103,6 +96,13 @@ class BuildOptions:
     gpu: GpuOptions = field(default_factory=GpuOptions)
 
     def __post_init__(self) -> None:
+        if self.gpu.half_pixel and self.gpu.dla_core is None:
+            raise ConfigError(
+                "--half-pixel changes what the network computes, for DLA: add --device dla:0, or leave it out."
+            )
+        if self.gpu.strip_weights and (self.gpu.dla_core is not None or self.gpu.version_compatible):
+            other = "--version-compatible" if self.gpu.dla_core is None else f"--device dla:{self.gpu.dla_core}"
+            raise ConfigError(f"--strip-weights does not go with {other}: leave one of them out.")
         if self.gpu.strip_weights and self.precision is Precision.INT8:
             raise ConfigError(
                 "--strip-weights is for FP32 and FP16, and this bundle is int8: for Q/DQ, TensorRT's parser makes "

@@ -26,9 +26,8 @@ from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ran_deploy.bundle import Bundle
     from ran_deploy.manifest import BatchProfile
-    from ran_deploy.workflows.build import BuiltEngine
+    from ran_deploy.workflows.engines.building import BuiltEngine
 
 
 @click.command(name="ran-build")
@@ -62,36 +61,28 @@ def build(
     **options: Any,
 ) -> None:
     """Build the engine of BUNDLE for this device, prove it, and keep it in the cache; the bundle never changes."""
-    from ran_deploy.bundle import open_bundle
     from ran_deploy.manifest import BatchProfile
-    from ran_deploy.workflows.build import build_engine, build_options
-    from ran_deploy.workflows.engines.device_choice import device_from_text, refuse_dla, using_device
-    from ran_deploy.workflows.triton import WITH_WEIGHTS, best_served, write_triton_model
+    from ran_deploy.workflows.build import BuildConfig, build_for_device
 
+    profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
     if trtexec is not None:
         refuse_beside_trtexec(backend, triton=triton, device=device, **options)
-    if triton is not None:  # before minutes of building
-        best_served([backend])
-        refuse_dla(device, "--triton adds engines that Triton runs on a GPU.")
-        if options["strip_weights"]:
-            raise ConfigError(WITH_WEIGHTS)
-    profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
-    opened = open_bundle(bundle, require_signature=require_signature)
-    if trtexec is not None:
-        write_recipe(opened, trtexec, profile, options["workspace"], as_json=as_json)
+        write_recipe(bundle, trtexec, profile, options["workspace"], require_signature, as_json=as_json)
         return
-    chosen = device_from_text(device) if device is not None else None
-    if chosen is not None:
-        chosen.require_backend([backend])
-    gpu = gpu_options(**options, dla_core=chosen.dla_core if chosen is not None else None)
-    build_options(opened, backend, profile, gpu)  # what is wrong on any machine, before the device is looked for
+    config = BuildConfig(
+        bundle=bundle,
+        backend=backend,
+        batch=profile,
+        gpu=gpu_options(**options),
+        device=device,
+        triton=triton,
+        cache_dir=cache_dir,
+        require_signature=require_signature,
+    )
     counter = Counter()
-    model = None
-    with using_device(device, opened, [backend]):
-        built = build_engine(opened, backend, cache_dir=cache_dir, batch=profile, gpu=gpu, progress=counter.share)
-        counter.clear()
-        if triton is not None:
-            model = write_triton_model(opened, backend, triton, batch=profile, cache_dir=cache_dir)
+    result = build_for_device(config, counter.share)
+    counter.clear()
+    built, model = result.engine, result.triton_model
     if as_json:
         write_json(outcome(backend, built, model))
         return
@@ -146,12 +137,20 @@ def refuse_beside_trtexec(backend: str, *, workspace: int | None, **asked: Any) 
 
 
 def write_recipe(
-    bundle: Bundle, folder: Path, batch: BatchProfile | None, workspace_mib: int | None, *, as_json: bool
+    bundle: Path,
+    folder: Path,
+    batch: BatchProfile | None,
+    workspace_mib: int | None,
+    require_signature: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Write the recipe for trtexec and say what to do with it."""
+    from ran_deploy.bundle import open_bundle
     from ran_deploy.workflows.trtexec import WORKSPACE_MIB, write_trtexec_recipe
 
-    write_trtexec_recipe(bundle, folder, batch=batch, workspace_mib=workspace_mib or WORKSPACE_MIB)
+    opened = open_bundle(bundle, require_signature=require_signature)
+    write_trtexec_recipe(opened, folder, batch=batch, workspace_mib=workspace_mib or WORKSPACE_MIB)
     if as_json:
         write_json({"backend": "tensorrt", "trtexec": str(folder)})
         return

@@ -79,7 +79,6 @@ def gpu_options(
     optimum_profile: bool = False,
     half_pixel: bool = False,
     strip_weights: bool = False,
-    dla_core: int | None = None,
 ) -> GpuOptions | None:
     """Return what the builder of a GPU engine is told; None where nothing was asked for."""
     from ran_deploy.converters.builders import GpuOptions, HardwareLevel
@@ -93,7 +92,6 @@ def gpu_options(
         "optimum_profile": optimum_profile or None,
         "half_pixel": half_pixel or None,
         "strip_weights": strip_weights or None,
-        "dla_core": dla_core,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     return GpuOptions(**given) if given else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ran_deploy.commands.build import built_lines, outcome
-from ran_deploy.workflows.build import BuiltEngine
+from ran_deploy.workflows.engines.building import BuiltEngine
 
 
 def test_build_keeps_a_proven_engine_and_says_so_in_json(call, demo, tmp_path):

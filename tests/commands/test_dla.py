@@ -17,8 +17,7 @@ from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.errors import BackendUnavailableError, ConfigError, EngineMismatchError, SelfTestError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
-from ran_deploy.workflows import build as building
-from ran_deploy.workflows.engines import timed_build
+from ran_deploy.workflows.engines import building, timed_build
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.load import load
 

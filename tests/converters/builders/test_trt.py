@@ -224,7 +224,7 @@ def test_weights_of_int8_cannot_be_left_out():
 )
 def test_what_nobody_has_seen_refitted_keeps_its_weights(choices, other):
     with pytest.raises(ConfigError, match=f"--strip-weights does not go with {other}: leave one of them out"):
-        GpuOptions(strip_weights=True, **choices)
+        BuildOptions(precision=Precision.FP16, gpu=GpuOptions(strip_weights=True, **choices))
 
 
 def test_an_engine_requires_what_its_build_was_told():

@@ -135,7 +135,7 @@ def test_dla_takes_one_batch_size():
 
 def test_half_pixels_are_for_dla_alone():
     with pytest.raises(ConfigError, match="add --device dla:0, or leave it out"):
-        GpuOptions(half_pixel=True)
+        BuildOptions(precision=Precision.FP16, gpu=GpuOptions(half_pixel=True))
 
 
 def test_tensorrt_rtx_knows_no_dla():

@@ -12,9 +12,9 @@ from ran_deploy.cache import CachedEngine, EngineCache
 from ran_deploy.errors import BundleError, EngineMismatchError, OutputError
 from ran_deploy.manifest import BatchProfile, EngineRecord, SelfTestStatus
 from ran_deploy.runtime.backends import fingerprint
-from ran_deploy.workflows import build
-from ran_deploy.workflows.build import build_engine
+from ran_deploy.workflows.engines import building
 from ran_deploy.workflows.engines import loading as engines
+from ran_deploy.workflows.engines.building import build_engine
 from ran_deploy.workflows.engines.loading import expand_backends, load_engine, runnable_backends
 
 BACKEND = "onnxruntime"
@@ -93,13 +93,13 @@ def test_a_cache_inside_a_bundle_is_refused(bundle):
 
 
 def test_the_layers_of_an_earlier_engine_do_not_stay_beside_a_new_one(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "_inspected", lambda backend, engine: '{"Layers": ["conv \u00e9"]}')
+    monkeypatch.setattr(building, "_inspected", lambda backend, engine: '{"Layers": ["conv \u00e9"]}')
     built = build_engine(bundle, BACKEND, cache_dir=tmp_path)
     assert built.layers.layers[0].name == "conv \u00e9"
-    assert (built.folder / build.LAYERS_FILE).read_bytes() == '{"Layers": ["conv \u00e9"]}'.encode()
-    monkeypatch.setattr(build, "_inspected", lambda backend, engine: None)
+    assert (built.folder / building.LAYERS_FILE).read_bytes() == '{"Layers": ["conv \u00e9"]}'.encode()
+    monkeypatch.setattr(building, "_inspected", lambda backend, engine: None)
     assert build_engine(bundle, BACKEND, cache_dir=tmp_path).layers is None
-    assert not (built.folder / build.LAYERS_FILE).exists()
+    assert not (built.folder / building.LAYERS_FILE).exists()
 
 
 def test_the_engine_in_the_bundle_is_used_where_it_fits_and_not_where_it_does_not(bundle, tmp_path):
@@ -175,11 +175,11 @@ def test_a_build_keeps_the_kernels_that_its_self_test_compiled(bundle, stand_in,
     here, size = fingerprint("tensorrt-rtx"), bundle.manifest.preprocessing.crop
     plan = engine_bytes([(1, 8, 32)], image=(*size, 3))
     engine = CachedEngine(data=plan, batch=BatchProfile(), required=here, proven=False)
-    monkeypatch.setattr(build, "engine_from_graph", lambda *_, **__: engine)
+    monkeypatch.setattr(building, "engine_from_graph", lambda *_, **__: engine)
     # The stand-in computes sums, not this network's logits, and has no inspector.
     images = np.zeros((2, *size, 3), np.uint8)
-    monkeypatch.setattr(build, "prove_engine", lambda _, __, predictor: predictor.infer_batch(images))
-    monkeypatch.setattr(build, "inspect_engine", lambda *_, **__: '{"Layers": []}')
+    monkeypatch.setattr(building, "prove_engine", lambda _, __, predictor: predictor.infer_batch(images))
+    monkeypatch.setattr(building, "inspect_engine", lambda *_, **__: '{"Layers": []}')
     build_engine(bundle, "tensorrt-rtx", cache_dir=tmp_path)
     load_engine(bundle, "tensorrt-rtx", cache_dir=tmp_path).predictor.close()
     assert gpu.calls["compiled"] == 1

@@ -17,10 +17,9 @@ from ran_deploy.commands.doctor import report_lines
 from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.errors import ConfigError, EngineMismatchError, SelfTestError
 from ran_deploy.precision import Precision
-from ran_deploy.workflows import build
-from ran_deploy.workflows.build import build_engine
 from ran_deploy.workflows.doctor import device_report
-from ran_deploy.workflows.engines import timed_build
+from ran_deploy.workflows.engines import building, timed_build
+from ran_deploy.workflows.engines.building import build_engine
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import load_engine
 from ran_deploy.workflows.triton import write_triton_model
@@ -51,7 +50,7 @@ def gpu(stand_in, bundle, monkeypatch):
 
     gpu = stand_in(delay_s=0.0)
     monkeypatch.setattr(timed_build, "open_builder", lambda backend: SimpleNamespace(build=built))
-    monkeypatch.setattr(build, "inspect_engine", lambda package, data, traits: json.dumps({"Layers": [str(traits)]}))
+    monkeypatch.setattr(building, "inspect_engine", lambda package, data, traits: json.dumps({"Layers": [str(traits)]}))
     return gpu
 
 
