@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,11 @@ def _small(value: float | None) -> str:
     return MISSING if value is None else f"{value:#.3g}".rstrip(".")
 
 
+def _typeset(sentence: str) -> str:
+    """Return a sentence that is written for a terminal with true minus signs before its numbers."""
+    return re.sub(r"(?<!\S)-(?=\d)", "\N{MINUS SIGN}", sentence)
+
+
 def _p_value(value: float | None) -> str:
     if value is None:
         return MISSING
@@ -159,6 +165,7 @@ FILTERS = {
     "number": _number,
     "signed": _signed,
     "interval": _interval,
+    "typeset": _typeset,
     "range": _range,
     "small": _small,
     "p_value": _p_value,

@@ -76,6 +76,12 @@ def test_the_verdict_comes_first_then_the_figures_of_every_engine(page):
     assert positions == sorted(positions)
 
 
+def test_numbers_of_the_verdict_have_true_minus_signs(engines, report_of):
+    verdict = "Top-1 drop is -0.25 points (95 % interval -0.61 to +0.11)."
+    text = Page(render_html(replace(report_of(engines[0]), verdict=verdict))).text
+    assert "Top-1 drop is \N{MINUS SIGN}0.25 points (95 % interval \N{MINUS SIGN}0.61 to +0.11)." in text
+
+
 def test_the_figures_are_the_reports(page, report):
     for engine in report.engines:
         assert f"{engine.top1_engine:.2f} %" in page.text
