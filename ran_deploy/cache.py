@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
+from ran_deploy.batch_padding import Padding
 from ran_deploy.bundle import sha256_of
 from ran_deploy.bundle_writing import refuse_inside_bundle
 from ran_deploy.engine_traits import EngineTraits
@@ -44,7 +45,8 @@ class CachedEngine:
 
     `required` holds values and ranges, as `ran_deploy.requirements` has them. `refit_from` is the graph that an engine
     without weights gets them from whenever it is loaded; None for one that has its own. `half_pixel`: it was built from
-    a graph with half-pixel sample points in place of aligned corners, whose outputs are others.
+    a graph with half-pixel sample points in place of aligned corners, whose outputs are others. `padding` says which
+    batches are filled up.
     """
 
     data: bytes
@@ -53,11 +55,13 @@ class CachedEngine:
     proven: bool
     refit_from: bytes | None = None
     half_pixel: bool = False
+    padding: tuple[Padding, ...] = ()
 
     @property
     def traits(self) -> EngineTraits:
         """What it is loaded with. One for several versions of TensorRT brings its vendor's runtime."""
-        return EngineTraits(host_code=is_range(self.required.get("tensorrt", "")), refit_from=self.refit_from)
+        host_code = is_range(self.required.get("tensorrt", ""))
+        return EngineTraits(host_code=host_code, refit_from=self.refit_from, padding=self.padding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,7 @@ class _Entry:
     proven_on: tuple[str, ...] = ()  # keys of devices: a proof counts on the very device alone
     graph_sha256: str | None = None  # of the graph that an engine without weights was built from
     half_pixel: bool = False
+    padding: tuple[Padding, ...] = ()
 
 
 class EngineCache:
@@ -122,21 +127,22 @@ class EngineCache:
         A compatible one takes the place of what was made for this very device.
         """
         folder, own = self._entry_folder(backend, engine.required), self._entry_folder(backend, here)
-        digests = sha256_of(engine.data), None if engine.refit_from is None else sha256_of(engine.refit_from)
+        made = _Entry(
+            sha256=sha256_of(engine.data),
+            graph_sha256=None if engine.refit_from is None else sha256_of(engine.refit_from),
+            fingerprint=dict(engine.required),
+            batch=engine.batch,
+            half_pixel=engine.half_pixel,
+            padding=engine.padding,
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"):
                 earlier = _read_entry(folder) if (folder / ENTRY_FILE).exists() else None
-                same = earlier is not None and (earlier.sha256, earlier.graph_sha256) == digests
-                proven_on = set(earlier.proven_on) if earlier is not None and same else set()
-                entry = _Entry(
-                    sha256=digests[0],
-                    graph_sha256=digests[1],
-                    fingerprint=dict(engine.required),
-                    batch=engine.batch,
-                    proven_on=tuple(sorted(proven_on | ({device_key(here)} if engine.proven else set()))),
-                    half_pixel=engine.half_pixel,
-                )
+                proven_on = {device_key(here)} if engine.proven else set()
+                if earlier is not None and replace(earlier, proven_on=()) == made:
+                    proven_on |= set(earlier.proven_on)
+                entry = replace(made, proven_on=tuple(sorted(proven_on)))
                 # The entry vouches for the engine, so it is replaced last; a kill in between is a miss.
                 replace_file(folder / ENGINE_FILE, engine.data)
                 replace_file(folder / ENTRY_FILE, msgspec.json.encode(entry))
@@ -190,4 +196,5 @@ def _read_engine(folder: Path, entry: _Entry, read_graph: Callable[[], bytes]) -
         proven=False,
         refit_from=graph,
         half_pixel=entry.half_pixel,
+        padding=entry.padding,
     )

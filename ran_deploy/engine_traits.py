@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ran_deploy.batch_padding import Padding
+
 __all__ = ["NO_TRAITS", "EngineTraits"]
 
 
@@ -13,10 +15,12 @@ class EngineTraits:
 
     `host_code`: it may bring the vendor's runtime as a library of its own, as version-compatible ones do.
     `refit_from` is the ONNX graph that an engine without weights gets them from; None for one that has its own.
+    `padding` says which batches are filled up to a size that runs as a CUDA graph.
     """
 
     host_code: bool = False
     refit_from: bytes | None = None
+    padding: tuple[Padding, ...] = ()
 
 
 NO_TRAITS = EngineTraits()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ran_deploy.batch_padding import Padding
 from ran_deploy.errors import ConfigError, ShapeError
 from ran_deploy.manifest import BatchProfile, Manifest, Task
 from ran_deploy.preprocessing import prepare
@@ -22,7 +23,8 @@ class Predictor:
     """Runs one engine. Several threads may use it at once; close it when they are done.
 
     `batch` is what the engine was built for; the manifest's profile if it is not given. `half_pixel`: it enlarges masks
-    with half-pixel sample points, and so computes something else than the network that was exported.
+    with half-pixel sample points, and so computes something else than the network that was exported. `padding` is what
+    the runner fills up.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class Predictor:
         *,
         batch: BatchProfile | None = None,
         half_pixel: bool = False,
+        padding: tuple[Padding, ...] = (),
     ) -> None:
         self.runner = runner
         self.manifest = manifest
         self.backend = backend
         self.batch = batch or manifest.batch
         self.half_pixel = half_pixel
+        self.padding = padding
 
     @property
     def labels(self) -> tuple[str, ...] | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from ran_deploy.errors import ConfigError
 
-__all__ = ["NOISY_VARIATION", "Latency", "Timing", "measure"]
+__all__ = ["LEAST_RUNS", "NOISY_VARIATION", "WARM_UP", "Latency", "Timing", "measure", "measure_in_turn"]
 
 NOISY_VARIATION = 0.10  # standard deviation over mean
+WARM_UP = 1  # of calls that are timed in turn
+LEAST_RUNS = 3
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,3 +79,23 @@ def measure(
         durations_ns.append(clock_ns() - start)
         total_ns += durations_ns[-1]
     return Timing(tuple(ns / 1e6 for ns in durations_ns))
+
+
+def measure_in_turn(
+    calls: Mapping[Key, Callable[[], object]], seconds: float, clock_ns: Callable[[], int] = time.perf_counter_ns
+) -> dict[Key, Timing]:
+    """Time every call once a round, round after round, for about `seconds` of timed work and at least LEAST_RUNS."""
+    for call in calls.values():
+        for _ in range(WARM_UP):
+            call()
+    durations: dict[Key, list[float]] = {key: [] for key in calls}
+    total_ns, rounds = 0, 0
+    while calls and (rounds < LEAST_RUNS or total_ns < seconds * 1e9):
+        for key, call in calls.items():
+            start = clock_ns()
+            call()
+            spent = clock_ns() - start
+            durations[key].append(spent / 1e6)
+            total_ns += spent
+        rounds += 1
+    return {key: Timing(tuple(found)) for key, found in durations.items()}

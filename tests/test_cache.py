@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ran_deploy.batch_padding import Padding
 from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
 from ran_deploy.manifest import BatchProfile
 
@@ -98,15 +99,29 @@ def test_a_graph_is_read_for_engines_without_weights_alone(tmp_path):
     folder = cache.put("tensorrt", ORIN, PLAN)
     entry = json.loads((folder / "entry.json").read_text())
     assert entry.pop("graph_sha256") is None
+    assert entry.pop("padding") == []
     (folder / "entry.json").write_text(json.dumps(entry))  # as earlier releases wrote it
     assert cache.get("tensorrt", ORIN, never) == PLAN
 
 
-def test_a_proof_is_of_the_engine_with_its_graph(tmp_path):
+@pytest.mark.parametrize("other", [{"refit_from": b"another graph"}, {"padding": (Padding(least=5, size=8),)}])
+def test_a_proof_is_of_the_engine_with_its_graph_and_its_padding(tmp_path, other):
     cache, updated = EngineCache(tmp_path, "digest"), {**ORIN, "tensorrt": "10.16.2"}
-    cache.put("tensorrt", updated, replace(WIDE, refit_from=b"graph"))
-    cache.put("tensorrt", ORIN, replace(WIDE, refit_from=b"another graph"))
-    assert not cache.get("tensorrt", updated, lambda: b"another graph").proven
+    engine = replace(WIDE, refit_from=b"graph")
+    cache.put("tensorrt", updated, engine)
+    cache.put("tensorrt", ORIN, engine)
+    assert cache.get("tensorrt", updated, lambda: b"graph").proven
+    changed = replace(engine, **other)
+    cache.put("tensorrt", ORIN, changed)
+    assert not cache.get("tensorrt", updated, lambda: changed.refit_from).proven
+
+
+def test_what_is_filled_up_is_kept_with_the_engine(tmp_path):
+    cache, filled = EngineCache(tmp_path, "digest"), replace(PLAN, padding=(Padding(least=3, size=4),))
+    cache.put("tensorrt", ORIN, filled)
+    found = cache.get("tensorrt", ORIN)
+    assert found == filled
+    assert found.traits.padding == filled.padding
 
 
 def test_an_entry_of_an_earlier_release_is_proven_anew(tmp_path):

@@ -1,4 +1,4 @@
-"""What CUDA graphs and a second batch under way gain: one engine, opened with and without."""
+"""What CUDA graphs, batches filled up and a second one under way gain: one engine, opened with and without."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from gpu.checks import THREADS, rate
 from gpu.results import Gain
 
 from ran_deploy.cache import CachedEngine
-from ran_deploy.runtime.backends.trt import SLOTS, TensorRtRtxRunner, TensorRtRunner
-from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
+from ran_deploy.runtime import cuda
+from ran_deploy.runtime.backends.trt import SLOTS, TRT_RUNNERS
+from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS, REPEATED
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
-from ran_deploy.workflows.validation.speed import measure_in_turn
+from ran_deploy.runtime.timing import measure_in_turn
+from ran_deploy.workflows.engines.padding import time_padding
 
-RUNNERS = {"tensorrt": TensorRtRunner, "tensorrt-rtx": TensorRtRtxRunner}
 ROUNDS = 3
 
 
@@ -25,7 +26,7 @@ def graph_gains(backend: str, engine: CachedEngine, batches: list[np.ndarray], s
     """Return for each batch how much longer a call takes without graphs, one thread calling both in turn."""
     with contextlib.ExitStack() as stack:
         plain = opened(stack, backend, engine, slots=1, graphs=False)
-        captured = opened(stack, backend, engine, slots=1, graphs=True)
+        captured = opened(stack, backend, engine, slots=1, graphs=True, repeated=len(batches))
         found = []
         for images in batches:
             calls: dict[tuple[str, int, str], Callable[[], object]] = {}
@@ -37,6 +38,34 @@ def graph_gains(backend: str, engine: CachedEngine, batches: list[np.ndarray], s
             slow, fast = (timings[name, len(images), ""].latency_ms.p50 for name in ("plain", "captured"))
             found.append(Gain(of="CUDA graphs", batch=len(images), threads=1, gain=slow / fast))
         return tuple(found)
+
+
+def padding_gains(
+    backend: str, engine: CachedEngine, image: np.ndarray, seconds: float
+) -> tuple[tuple[Gain, ...], int | None]:
+    """Return what batches between the sizes that graphs are kept for gain, and the bytes of the GPU that a graph takes.
+
+    A batch queued at its own size is compared with the same filled up, and with a graph of its own.
+    """
+    trials = time_padding(backend, engine, image, seconds)
+    filled = [
+        Gain(of=f"filling up to {each.size}", batch=each.batch, threads=1, gain=each.queued_ms / each.filled_ms)
+        for each in trials
+    ]
+    batches = [np.repeat(image[None], each.batch, axis=0) for each in trials]
+    own = graph_gains(backend, engine, batches, seconds)
+    return (*filled, *own), bytes_of_a_graph(backend, engine, batches) if batches else None
+
+
+def bytes_of_a_graph(backend: str, engine: CachedEngine, batches: list[np.ndarray]) -> int:
+    """Return how much more of the GPU's memory is in use, by all processes, for each batch size that is captured."""
+    with contextlib.ExitStack() as stack:
+        runner = opened(stack, backend, engine, slots=1, graphs=True, repeated=len(batches))
+        infer(runner, batches[0])
+        before = cuda.used_bytes()
+        for images in batches * GRAPH_CALLS:
+            infer(runner, images)
+        return (cuda.used_bytes() - before) // len(batches)
 
 
 def slot_gain(backend: str, engine: CachedEngine, images: np.ndarray, seconds: float) -> Gain:
@@ -52,8 +81,16 @@ def slot_gain(backend: str, engine: CachedEngine, images: np.ndarray, seconds: f
         return Gain(of=f"{SLOTS} batches under way", batch=len(images), threads=threads, gain=gain)
 
 
-def opened(stack: contextlib.ExitStack, backend: str, engine: CachedEngine, *, slots: int, graphs: bool) -> Runner:
-    runner = RUNNERS[backend](engine.data, traits=engine.traits, slots=slots, graphs=graphs)
+def opened(
+    stack: contextlib.ExitStack,
+    backend: str,
+    engine: CachedEngine,
+    *,
+    slots: int,
+    graphs: bool,
+    repeated: int = REPEATED,
+) -> Runner:
+    runner = TRT_RUNNERS[backend](engine.data, traits=engine.traits, slots=slots, graphs=graphs, repeated=repeated)
     stack.callback(runner.close)
     return runner
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 from gpu.checks import accuracy, builds, leak, overlaps
-from gpu.gains import graph_gains, slot_gain
+from gpu.gains import graph_gains, padding_gains, slot_gain
 from gpu.peers import PEERS, TRTEXEC, Setting, trtexec_rows
 from gpu.results import EngineResult, Gain, Timed
 from gpu.variants import VARIANTS, variants
@@ -23,12 +23,11 @@ from ran_deploy.converters.builders.trt_inspector import inspect_engine
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.runtime.predictor import Predictor
-from ran_deploy.runtime.timing import Timing
+from ran_deploy.runtime.timing import Timing, measure_in_turn
 from ran_deploy.vendors import one_line
 from ran_deploy.workflows.engines.building import build_engine
 from ran_deploy.workflows.engines.golden import golden_result, read_golden
 from ran_deploy.workflows.engines.loading import BUILT_ON_REQUEST, find_engine, load_engine
-from ran_deploy.workflows.validation.speed import measure_in_turn
 
 OURS = "ran-deploy"
 Infer = Callable[[np.ndarray], np.ndarray]
@@ -130,7 +129,10 @@ def with_gpu_checks(
     layers = attempt(lambda: inspected(result.backend, engine), problems, "layers")
     report(f"{result.bundle} on {result.backend}: graphs, two batches at once")
     found = gains(result.backend, engine, images, options.seconds, problems)
-    return replace(result, layers=layers, gains=found)
+    report(f"{result.bundle} on {result.backend}: batches of other sizes")
+    filling = functools.partial(padding_gains, result.backend, engine, images[0], options.seconds)
+    between, graph_bytes = attempt(filling, problems, "filling batches up") or ((), None)
+    return replace(result, layers=layers, gains=(*found, *between), graph_bytes=graph_bytes)
 
 
 def with_builds(

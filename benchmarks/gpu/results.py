@@ -123,6 +123,7 @@ class EngineResult:
     timings: tuple[Timed, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
     gains: tuple[Gain, ...] = ()
+    graph_bytes: int | None = None  # of the GPU's memory, for each further batch size that is captured
     leak: Leak | None = None
     problems: dict[str, str] = field(default_factory=dict)
 

@@ -12,11 +12,11 @@ from gpu.results import Variant
 from ran_deploy.bundle import Bundle
 from ran_deploy.converters.builders import GpuOptions, HardwareLevel
 from ran_deploy.runtime.predictor import Predictor
+from ran_deploy.runtime.timing import measure_in_turn
 from ran_deploy.vendors import one_line
 from ran_deploy.verification.metrics import relative_l2
 from ran_deploy.workflows.engines.golden import golden_result, read_golden
 from ran_deploy.workflows.engines.loading import fresh_engine, open_predictor
-from ran_deploy.workflows.validation.speed import measure_in_turn
 
 _BOTH = {"none": GpuOptions(), "--optimum-profile": GpuOptions(optimum_profile=True)}  # none: what chance does
 VARIANTS: dict[str, dict[str, GpuOptions]] = {

@@ -20,7 +20,7 @@ from ran_deploy.commands.common import (
     version_option,
     write_json,
 )
-from ran_deploy.commands.engine_lines import dla_lines, engine_lines, half_pixel_note
+from ran_deploy.commands.engine_lines import dla_lines, engine_lines, half_pixel_note, padding_line
 from ran_deploy.commands.gpu_options import gpu_build_options, gpu_options
 from ran_deploy.commands.progress import Counter
 from ran_deploy.errors import ConfigError
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 @backend_option(required=True, help="Engine to build.")
 @click.option("--batch", type=Batch(), help="Batch sizes the engine takes.  [default: those of the export]")
 @gpu_build_options()
+@click.option(
+    "--pad-batches",
+    is_flag=True,
+    help="TensorRT: time which batches run faster filled up to a CUDA graph's size, and fill those up at every load.",
+)
 @triton_option()
 @click.option(
     "--trtexec",
@@ -52,6 +57,7 @@ def build(
     bundle: Path,
     backend: str,
     batch: tuple[int, int, int] | None,
+    pad_batches: bool,
     triton: Path | None,
     trtexec: Path | None,
     device: str | None,
@@ -66,7 +72,7 @@ def build(
 
     profile = BatchProfile(minimum=batch[0], optimum=batch[1], maximum=batch[2]) if batch else None
     if trtexec is not None:
-        refuse_beside_trtexec(backend, triton=triton, device=device, **options)
+        refuse_beside_trtexec(backend, pad_batches=pad_batches, triton=triton, device=device, **options)
         write_recipe(bundle, trtexec, profile, options["workspace"], require_signature, as_json=as_json)
         return
     config = BuildConfig(
@@ -74,6 +80,7 @@ def build(
         backend=backend,
         batch=profile,
         gpu=gpu_options(**options),
+        pad_batches=pad_batches,
         device=device,
         triton=triton,
         cache_dir=cache_dir,
@@ -108,6 +115,8 @@ def outcome(backend: str, built: BuiltEngine, model: Path | None) -> dict[str, A
         found["weights_from_graph_bytes"] = built.graph_bytes
     if built.dla is not None:
         found["dla"] = built.dla
+    if built.padding is not None:
+        found |= {"padding": built.padding.padding, "padding_trials": built.padding.trials}
     return found if model is None else {**found, "triton": str(model)}
 
 
@@ -118,6 +127,8 @@ def built_lines(built: BuiltEngine) -> list[str]:
     if built.graph_bytes is not None:
         engine, graph = (size / 1e6 for size in (built.engine_bytes, built.graph_bytes))
         lines.append(f"without weights: {engine:.1f} MB; the bundle's graph of {graph:.1f} MB gives them at each load")
+    if built.padding is not None:
+        lines.append(padding_line(built.padding.padding))
     if built.layers is not None:
         lines += engine_lines(built.layers)
     if built.dla is not None:

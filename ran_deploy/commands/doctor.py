@@ -16,7 +16,7 @@ from ran_deploy.commands.common import (
     version_option,
     write_json,
 )
-from ran_deploy.commands.engine_lines import half_pixel_note
+from ran_deploy.commands.engine_lines import half_pixel_note, padding_line
 
 if TYPE_CHECKING:
     from ran_deploy.bundle import Bundle
@@ -91,6 +91,8 @@ def report_lines(report: DeviceReport) -> list[str]:
             lines.append(f"  {each.reason}")
         if each.stripped:
             lines.append("  its engine has no weights: the bundle's graph gives them at each load")
+        if each.padding:
+            lines.append(f"  {padding_line(each.padding)}")
         if each.fingerprint:
             lines.append(f"  here: {', '.join(f'{part} {value}' for part, value in each.fingerprint.items())}")
         if each.next_step:

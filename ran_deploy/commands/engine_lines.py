@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from ran_deploy.counts import counted
 
 if TYPE_CHECKING:
+    from ran_deploy.batch_padding import Padding
     from ran_deploy.converters.builders.engine_layers import EngineLayers
     from ran_deploy.converters.builders.trt_dla import DlaLayers
 
-__all__ = ["dla_lines", "engine_lines", "half_pixel_note"]
+__all__ = ["dla_lines", "engine_lines", "half_pixel_note", "padding_line"]
 
 SHOWN = 5  # names of layers
 
@@ -45,6 +46,15 @@ def dla_lines(kinds: Sequence[DlaLayers]) -> list[str]:
 def half_pixel_note(half_pixel: bool) -> str:
     """Return what is said behind the name of an engine that computes something else than its network."""
     return ", with half-pixel sample points" if half_pixel else ""
+
+
+def padding_line(padding: Sequence[Padding]) -> str:
+    """Return which batches are filled up, and how far."""
+    if not padding:
+        return "padding: no batch size runs faster filled up"
+    spans = ((each.least, each.size - 1, each.size) for each in padding)
+    told = (f"{low if low == high else f'{low} to {high}'} as {size}" for low, high, size in spans)
+    return f"padding: batches run filled up, of {', of '.join(told)}"
 
 
 def _shares(counts: Mapping[str, int]) -> str:

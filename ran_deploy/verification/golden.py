@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +55,12 @@ def self_test(
     max_batch: int,
     task: Task = Task.CLASSIFICATION,
     least_calls: int = 1,
+    also: Iterable[int] = (),
 ) -> SelfTestResult:
     """Compare `infer` of the golden `inputs`, uint8 (N, H, W, 3), with the `recorded` outputs, float32 (N, size).
 
-    At each batch size of `golden_batch_sizes` two things must hold, with t = max(0.03, 3 * spread), where `spread` is
-    the relative L2 distance that two evaluations of the graph had at export:
+    At each batch size of `golden_batch_sizes` and of `also` two things must hold, with t = max(0.03, 3 * spread), where
+    `spread` is the relative L2 distance that two evaluations of the graph had at export:
     - relative L2 over all outputs is at most t;
     - each row does what `task` is about. t allows a row an error of a = t * max(row norm, root mean square of all row
       norms). The label of logits is the recorded one wherever the recorded margin, first logit minus second, exceeds
@@ -75,7 +76,7 @@ def self_test(
     rule = ROW_RULES[task]
     batches = tuple(
         _check_batch(infer, inputs, recorded, rule, tolerance, size, least_calls)
-        for size in golden_batch_sizes(max_batch)
+        for size in sorted({*golden_batch_sizes(max_batch), *also})
     )
     return SelfTestResult(
         passed=all(batch.passed for batch in batches),

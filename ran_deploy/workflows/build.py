@@ -21,6 +21,7 @@ __all__ = ["BuildConfig", "BuildResult", "build_for_device"]
 class BuildConfig:
     """What to build. `batch` None takes the sizes of the export; `gpu` is for TensorRT's builders alone.
 
+    `pad_batches`: time which batches run faster filled up to the size of a CUDA graph, and fill those up at every load.
     `device` is a GPU or DLA core, as in 'cuda:1' or 'dla:0'; None is the first GPU. `triton` is a model repository that
     gets the engine too.
     """
@@ -29,6 +30,7 @@ class BuildConfig:
     backend: str
     batch: BatchProfile | None = None
     gpu: GpuOptions | None = None
+    pad_batches: bool = False
     device: str | None = None
     triton: Path | None = None
     cache_dir: Path | None = None
@@ -69,7 +71,13 @@ def build_for_device(config: BuildConfig, progress: Progress | None = None) -> B
     build_options(bundle, config.backend, config.batch, gpu)
     with using_device(config.device, bundle, [config.backend]):
         engine = build_engine(
-            bundle, config.backend, cache_dir=config.cache_dir, batch=config.batch, gpu=gpu, progress=progress
+            bundle,
+            config.backend,
+            cache_dir=config.cache_dir,
+            batch=config.batch,
+            gpu=gpu,
+            pad_batches=config.pad_batches,
+            progress=progress,
         )
         if config.triton is None:
             return BuildResult(engine=engine)

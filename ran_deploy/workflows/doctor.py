@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from ran_deploy.backends import BACKENDS
+from ran_deploy.batch_padding import Padding
 from ran_deploy.bundle import Bundle
 from ran_deploy.errors import RanDeployError
 from ran_deploy.runtime import cuda
@@ -43,7 +44,8 @@ class BackendState:
     """One backend of the bundle on this device; `next_step` is a command, None where nothing has to be done.
 
     `stripped`: its engine has no weights, and gets those of the bundle's graph whenever it is loaded. `half_pixel`: it
-    enlarges masks with half-pixel sample points, and so computes something else.
+    enlarges masks with half-pixel sample points, and so computes something else. `padding` says which batches are
+    filled up.
     """
 
     backend: str
@@ -53,6 +55,7 @@ class BackendState:
     next_step: str | None = None
     stripped: bool = False
     half_pixel: bool = False
+    padding: tuple[Padding, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +152,7 @@ def _stored(bundle: Bundle, backend: str, cache_dir: Path | None) -> BackendStat
         fingerprint=fingerprint(backend),
         stripped=engine.refit_from is not None,
         half_pixel=engine.half_pixel,
+        padding=engine.padding,
     )
 
 

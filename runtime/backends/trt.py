@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ran_deploy.batch_padding import padded_size
 from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, DeviceError
 from ran_deploy.kept_file import KeptFile
@@ -17,10 +18,10 @@ from ran_deploy.runtime.backends.host import host_platform
 from ran_deploy.runtime.backends.slots import Slots
 from ran_deploy.runtime.backends.trt_engine import TensorRtEngine
 from ran_deploy.runtime.backends.trt_profiles import tightest
-from ran_deploy.runtime.backends.trt_slot import Slot
+from ran_deploy.runtime.backends.trt_slot import REPEATED, Slot
 from ran_deploy.vendors import import_tensorrt
 
-__all__ = ["TensorRtRtxRunner", "TensorRtRunner"]
+__all__ = ["TRT_RUNNERS", "TensorRtRtxRunner", "TensorRtRunner"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,9 @@ class TensorRtRunner:
     It is loaded on that thread's current DLA core, too, where there is one: see `trt_dla`.
 
     Any thread may call, whatever its own device is. A slot takes memory when so many threads call at once.
-    Without `graphs` no CUDA graph is captured. `mapped`: the engine works in the host's memory, without copies; as a
-    rule it does so on integrated GPUs. `kernels`, of TensorRT-RTX, is written when the runner is closed.
+    Without `graphs` no CUDA graph is captured; else the first `repeated` batch sizes that come again have one, and
+    those that others are filled up to. `mapped`: the engine works in the host's memory, without copies; as a rule it
+    does so on integrated GPUs. `kernels`, of TensorRT-RTX, is written when the runner is closed.
     """
 
     package = "tensorrt"
@@ -48,6 +50,7 @@ class TensorRtRunner:
         kernels: KeptFile | None = None,
         slots: int = SLOTS,
         graphs: bool = True,
+        repeated: int = REPEATED,
         mapped: bool | None = None,
     ) -> None:
         del threads  # the work is the GPU's
@@ -62,7 +65,9 @@ class TensorRtRunner:
             )
             self._engine: TensorRtEngine | None = loaded
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles
-            self._slots = Slots(lambda: Slot(loaded, mapped=in_place), slots)
+            self._padding = traits.padding
+            filled = frozenset(each.size for each in traits.padding)
+            self._slots = Slots(lambda: Slot(loaded, mapped=in_place, repeated=repeated, filled=filled), slots)
 
     @classmethod
     def require(cls) -> None:
@@ -93,9 +98,10 @@ class TensorRtRunner:
     def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch. Raises: ShapeError for a batch outside every profile, DeviceError if the GPU fails."""
         arrays = {spec.name: feeds[spec.name] for spec in self.inputs}
-        profile = tightest(self._profiles, {name: array.shape for name, array in arrays.items()})
+        shapes = {name: (padded_size(self._padding, len(array)), *array.shape[1:]) for name, array in arrays.items()}
+        profile = tightest(self._profiles, shapes)
         with cuda.on_device(self._device), self._slots.taken() as slot:
-            return slot.infer(arrays, profile)
+            return slot.infer(arrays, shapes, profile)
 
     def close(self) -> None:
         """Release the device's memory after the calls under way, and the engine; a second call does nothing.
@@ -125,6 +131,9 @@ class TensorRtRtxRunner(TensorRtRunner):
     @classmethod
     def _dla_core(cls) -> int | None:
         return None  # it knows no DLA
+
+
+TRT_RUNNERS = {"tensorrt": TensorRtRunner, "tensorrt-rtx": TensorRtRtxRunner}
 
 
 def _version_and_platform(package: str) -> dict[str, str]:

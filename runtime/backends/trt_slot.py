@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -27,28 +27,36 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 class Slot:
     """A stream, memory for the engine's largest batch, and execution contexts.
 
-    Each profile in use has a context whose shapes change with the batch; so has each of the first few sizes that come
-    again, as a context whose graph was captured may not change. All share the memory for the engine's layers: they run
-    one after the other. One call at a time, on the calling thread's device, which has to be the engine's.
+    Each profile in use has a context whose shapes change with the batch; so has each of the first `repeated` sizes that
+    come again, and of those in `filled`, as a context whose graph was captured may not change. All share the memory for
+    the engine's layers: they run one after the other. One call at a time, on the calling thread's device, which has to
+    be the engine's.
     """
 
-    def __init__(self, engine: TensorRtEngine, *, mapped: bool) -> None:
+    def __init__(
+        self, engine: TensorRtEngine, *, mapped: bool, repeated: int = REPEATED, filled: Set[int] = frozenset()
+    ) -> None:
         self._engine = engine
         self._owned: list[Any] = []
         self._tensors: dict[str, Tensor] = {}
         self._contexts: dict[int, Any] = {}
         self._seen: set[Key] = set()
         self._repeated: dict[Key, Call] = {}
-        self._most_repeated = REPEATED
+        self._most_repeated = repeated
+        self._filled = filled
+        self._memory_is_short = False
         try:
             self._allocate(mapped)
         except BaseException:
             self.close()
             raise
 
-    def infer(self, arrays: Mapping[str, np.ndarray], profile: Profile) -> dict[str, np.ndarray]:
-        """Run one batch that `profile` takes. Raises: DeviceError; nothing is in flight after it."""
-        shapes = {name: array.shape for name, array in arrays.items()}
+    def infer(self, arrays: Mapping[str, np.ndarray], shapes: Shapes, profile: Profile) -> dict[str, np.ndarray]:
+        """Run one batch with `shapes`, which `profile` takes: those of the arrays, or of a larger batch.
+
+        What an earlier batch left in memory fills it up. Raises: DeviceError; nothing is in flight after it.
+        """
+        batch = min(len(array) for array in arrays.values())
         for spec in self._engine.inputs:
             array = arrays[spec.name]
             np.copyto(self._tensors[spec.name].host.view(array.shape, spec.dtype), array)
@@ -59,7 +67,7 @@ class Slot:
         except BaseException:
             self._drain()
             raise
-        return {name: array.copy() for name, array in call.outputs.items()}
+        return {name: array[:batch].copy() for name, array in call.outputs.items()}
 
     def close(self) -> None:
         """Release everything, whatever is in flight; a second call does nothing."""
@@ -76,17 +84,25 @@ class Slot:
         key = tuple(shapes.items())
         if key in self._repeated:
             return self._repeated[key]
-        if key in self._seen and len(self._repeated) < self._most_repeated:
+        if key in self._seen and self._has_room_for(key):
             try:
                 context = self._new_context(profile, shapes, repeated=True)
             except DeviceError as exc:
-                self._most_repeated = len(self._repeated)
+                self._memory_is_short = True
                 logger.warning("no further batch size gets a context of its own, which may cost speed: %s", exc)
             else:
                 self._repeated[key] = Call(self._engine, context, self._stream, self._tensors)
                 return self._repeated[key]
         self._seen.add(key)
         return Call(self._engine, self._context(profile, shapes), self._stream, self._tensors)
+
+    def _has_room_for(self, key: Key) -> bool:
+        """Return whether a size that comes again gets a context of its own."""
+        others = sum(not self._is_filled(each) for each in self._repeated)
+        return not self._memory_is_short and (self._is_filled(key) or others < self._most_repeated)
+
+    def _is_filled(self, key: Key) -> bool:
+        return key[0][1][0] in self._filled
 
     def _context(self, profile: Profile, shapes: Shapes) -> Any:
         """Return the profile's own context with `shapes` set."""

@@ -7,11 +7,12 @@ import json
 import mmap
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from stand_in_tensorrt import engine_bytes
+from stand_in_tensorrt import Context, engine_bytes
 
 from ran_deploy.bundle import open_bundle
 from ran_deploy.cache import CachedEngine
@@ -307,6 +308,30 @@ def test_graphs_and_slots_are_each_compared_with_a_runner_that_has_none(gpu, sta
     assert device.running["most"] == 2
     assert (slots.of, slots.batch, slots.threads) == ("2 batches under way", 4, 4)
     assert slots.gain > 1.1  # the stand-in waits most of a batch's time, which another one can use
+
+
+def test_batches_of_other_sizes_are_timed_filled_up_and_with_a_graph_of_their_own(gpu, stand_in, monkeypatch):
+    device = stand_in(delay_s=0.0)
+    execute = Context.execute_async_v3
+
+    def launched(context, stream):
+        time.sleep(0.02)  # as the host takes to launch kernels, and not for a graph
+        return execute(context, stream)
+
+    monkeypatch.setattr(Context, "execute_async_v3", launched)
+    engine = CachedEngine(
+        data=engine_bytes([(1, 4, 8)]), batch=BatchProfile(optimum=4, maximum=8), required={}, proven=True
+    )
+    found, graph_bytes = gpu("gains").padding_gains("tensorrt", engine, np.zeros((9, 14, 3), np.uint8), 0.02)
+    assert [(gain.of, gain.batch) for gain in found] == [
+        ("filling up to 4", 3),
+        ("filling up to 8", 6),
+        ("CUDA graphs", 3),
+        ("CUDA graphs", 6),
+    ]
+    assert all(gain.gain > 1.5 for gain in found)
+    assert graph_bytes == 0  # a stand-in's contexts and graphs take no memory
+    assert device.live() == {}
 
 
 def test_options_of_a_build_are_proven_and_timed_beside_the_engine_without(gpu, demo):

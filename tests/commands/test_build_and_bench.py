@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ran_deploy.batch_padding import Padding
 from ran_deploy.commands.build import built_lines, outcome
 from ran_deploy.workflows.engines.building import BuiltEngine
+from ran_deploy.workflows.engines.padding import MeasuredPadding, PaddingTrial
 
 
 def test_build_keeps_a_proven_engine_and_says_so_in_json(call, demo, tmp_path):
@@ -51,6 +53,7 @@ def test_build_refuses_what_has_no_meaning_for_trtexec(call, demo, tmp_path):
         ("--triton", tmp_path),
         ("--optimization-level", 3),
         ("--version-compatible",),
+        ("--pad-batches",),
         ("--device", "cuda:1"),
     ):
         arguments = ["--backend", "tensorrt", *folder, *option]
@@ -89,6 +92,18 @@ def test_build_without_weights_refuses_int8_and_triton(call, demo, tmp_path):
     call("ran-build", demo.bundle, *arguments, "--triton", tmp_path / "models").assert_refused(
         "needs one that has them: build it without --strip-weights"
     )
+
+
+def test_build_says_which_batches_are_filled_up():
+    trial = PaddingTrial(batch=3, size=4, queued_ms=2.0, filled_ms=1.0)
+    measured = MeasuredPadding(padding=(Padding(least=3, size=4), Padding(least=6, size=8)), trials=(trial,))
+    built = BuiltEngine(folder=Path(), self_test=None, layers=None, engine_bytes=1, padding=measured)
+    assert "padding: batches run filled up, of 3 as 4, of 6 to 7 as 8" in built_lines(built)
+    assert outcome("tensorrt", built, None)["padding_trials"] == (trial,)
+    nothing = replace(built, padding=MeasuredPadding(padding=(), trials=(trial,)))
+    assert "padding: no batch size runs faster filled up" in built_lines(nothing)
+    unasked = replace(built, padding=None)
+    assert "padding" not in f"{built_lines(unasked)} {outcome('tensorrt', unasked, None)}"
 
 
 def test_build_says_what_is_left_without_weights():

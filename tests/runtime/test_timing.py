@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 
 import pytest
 
 from ran_deploy.errors import ConfigError
-from ran_deploy.runtime.timing import Timing, measure
+from ran_deploy.runtime.timing import LEAST_RUNS, WARM_UP, Timing, measure, measure_in_turn
 
 
 class Clock:
@@ -56,3 +57,42 @@ def test_variation_is_deviation_over_mean_and_much_of_it_is_noise():
 def test_no_runs_to_measure_are_refused(wrong):
     with pytest.raises(ConfigError, match="at least 0 and 1"):
         measure(lambda: None, **wrong)
+
+
+class WorkClock:
+    """A clock that only work moves on."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.order: list[str] = []
+
+    def work(self, name: str, milliseconds: float):
+        durations = itertools.count(1)
+
+        def call() -> None:
+            self.order.append(name)
+            self.now_ns += int(1e6 * milliseconds * next(durations))
+
+        return call
+
+
+def test_calls_take_turns_and_each_is_timed_alone():
+    clock = WorkClock()
+    calls = {"fast": clock.work("fast", 1), "slow": clock.work("slow", 10)}
+    timings = measure_in_turn(calls, 0, lambda: clock.now_ns)
+    warm = ["fast"] * WARM_UP + ["slow"] * WARM_UP
+    assert clock.order == warm + ["fast", "slow"] * LEAST_RUNS
+    counted = range(WARM_UP + 1, WARM_UP + 1 + LEAST_RUNS)
+    assert timings["fast"].durations_ms == pytest.approx([1.0 * n for n in counted])
+    assert timings["slow"].durations_ms == pytest.approx([10.0 * n for n in counted])
+
+
+def test_rounds_go_on_until_the_time_is_spent():
+    clock = WorkClock()
+    timings = measure_in_turn({"fast": clock.work("fast", 1)}, 0.1, lambda: clock.now_ns)
+    assert sum(timings["fast"].durations_ms) >= 100
+    assert sum(timings["fast"].durations_ms[:-1]) < 100
+
+
+def test_nothing_to_time_takes_no_time():
+    assert measure_in_turn({}, 10) == {}

@@ -12,11 +12,12 @@ from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
 from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_from_inspector
 from ran_deploy.converters.builders.trt_dla import DlaLayers
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
-from ran_deploy.errors import ConfigError, OutputError, RanDeployError
+from ran_deploy.errors import BackendUnavailableError, ConfigError, OutputError, RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import fingerprint, trt_dla, unavailable_reason
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.engines.dla import dla_layers
+from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import (
     BUILT_ON_REQUEST,
     engine_cache,
@@ -25,6 +26,7 @@ from ran_deploy.workflows.engines.loading import (
     open_predictor,
     prove_engine,
 )
+from ran_deploy.workflows.engines.padding import MeasuredPadding, measure_padding
 from ran_deploy.workflows.engines.timed_build import engine_from_graph
 
 __all__ = ["LAYERS_FILE", "BuiltEngine", "build_engine", "build_options"]
@@ -38,9 +40,10 @@ LAYERS_FILE = "layers.json"  # beside the engine, as TensorRT's inspector wrote 
 class BuiltEngine:
     """A new engine in the cache. `self_test` is None where it cannot run here yet, `layers` where none can tell.
 
-    `dla` says what runs on it and why the rest does not; None unless the build is for DLA. `graph_bytes` is the size of
-    the graph that an engine without weights gets them from; None for one that has its own. `half_pixel`: it enlarges
-    masks with half-pixel sample points, and so computes something else than the network.
+    `graph_bytes` is the size of the graph that an engine without weights gets them from; None for one that has its own.
+    `dla` says what runs on it and why the rest does not; None unless the build is for DLA. `half_pixel`: it enlarges
+    masks with half-pixel sample points, and so computes something else than the network. `padding` is what filling
+    batches up was measured to gain; None unless that was asked for.
     """
 
     folder: Path
@@ -50,6 +53,7 @@ class BuiltEngine:
     graph_bytes: int | None = None
     dla: tuple[DlaLayers, ...] | None = None
     half_pixel: bool = False
+    padding: MeasuredPadding | None = None
 
 
 def build_engine(
@@ -59,34 +63,41 @@ def build_engine(
     cache_dir: Path | None = None,
     batch: BatchProfile | None = None,
     gpu: GpuOptions | None = None,
+    pad_batches: bool = False,
     progress: Progress | None = None,
 ) -> BuiltEngine:
     """Build the engine for this very machine and keep it in the cache, replacing the one there.
 
-    `gpu` is for TensorRT's builders alone. An engine for DLA leaves that of the GPU in its place, and the reverse.
+    `gpu` is for TensorRT's builders alone, and so is `pad_batches`: to measure which batches run faster filled up, and
+    fill those up whenever the engine is loaded. An engine for DLA leaves that of the GPU in its place, and the reverse.
     Raises: BuildError, BackendUnavailableError; OutputError if the cache cannot be written; SelfTestError if the engine
     gives wrong results, and then keeps nothing.
     """
     cache = engine_cache(bundle, cache_dir)
     cache.check()
     options = build_options(bundle, backend, batch, gpu)
+    if pad_batches:
+        _require_padding(backend)
     graph = engine_graph(bundle, backend, options.gpu)
     with trt_dla.on_core(options.gpu.dla_core):
         dla = dla_layers(backend, graph, options) if options.gpu.dla_core is not None else None
         engine = engine_from_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
+        padding = measure_padding(backend, engine, read_golden(bundle).inputs[0]) if pad_batches else None
+        if padding is not None:
+            engine = replace(engine, padding=padding.padding)
         result, text = _proven(bundle, backend, engine, cache_dir)
         folder = cache.put(backend, fingerprint(backend), replace(engine, proven=result is not None))
     if folder is None:
         raise OutputError(f"The {backend} engine was built but cannot be kept. Free space or give --cache-dir.")
-    layers = _kept_layers(text, folder)
     return BuiltEngine(
         folder=folder,
         self_test=result,
-        layers=layers,
+        layers=_kept_layers(text, folder),
         engine_bytes=len(engine.data),
         graph_bytes=None if engine.refit_from is None else len(engine.refit_from),
         dla=dla,
         half_pixel=options.gpu.half_pixel,
+        padding=padding,
     )
 
 
@@ -99,6 +110,14 @@ def build_options(
         raise ConfigError(f"TensorRT's builders alone take {given}; leave that out for {backend}.")
     gpu = gpu or GpuOptions()
     return BuildOptions(precision=bundle.manifest.precision, batch=batch or bundle.manifest.batch, gpu=gpu)
+
+
+def _require_padding(backend: str) -> None:
+    """Raise ConfigError or BackendUnavailableError, before minutes of building, where batches cannot be timed."""
+    if backend not in BUILT_ON_REQUEST:
+        raise ConfigError(f"--pad-batches is about CUDA graphs, and {backend} runs on the CPU: leave it out.")
+    if reason := unavailable_reason(backend):
+        raise BackendUnavailableError(f"--pad-batches times batches on the GPU that will run them: {reason}")
 
 
 def _proven(

@@ -102,6 +102,7 @@ def golden_result(predictor: Predictor, golden: Golden) -> SelfTestResult:
         max_batch=predictor.batch.maximum,
         task=manifest.task,
         least_calls=GRAPH_CALLS if dialect == "tensorrt" else 1,
+        also=[each.least for each in predictor.padding],
     )
     if result.passed and manifest.attention and dialect in golden.attention:
         found = rows_from_masks(predictor.infer_outputs(golden.inputs).attention, manifest.attention)

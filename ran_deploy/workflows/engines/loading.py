@@ -162,7 +162,9 @@ def open_predictor(
 ) -> Predictor:
     """Load an engine without proving it."""
     runner = open_runner(backend, engine.data, threads=threads, traits=engine.traits, kernels=kernels)
-    return Predictor(runner, manifest, backend, batch=engine.batch, half_pixel=engine.half_pixel)
+    return Predictor(
+        runner, manifest, backend, batch=engine.batch, half_pixel=engine.half_pixel, padding=engine.padding
+    )
 
 
 def kept_kernels(bundle: Bundle, backend: str, cache_dir: Path | None) -> KeptFile | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,15 +18,13 @@ from ran_deploy.precision import Precision
 from ran_deploy.report.details_schema import EngineSize, EngineSpeed
 from ran_deploy.runtime.backends import open_runner
 from ran_deploy.runtime.predictor import INPUT
-from ran_deploy.runtime.timing import Timing
+from ran_deploy.runtime.timing import Timing, measure_in_turn
 from ran_deploy.workflows.engines.loading import find_engine, load_engine
 from ran_deploy.workflows.evaluation.evaluators import MODEL_FILE, REFERENCE_FILE
 
-__all__ = ["SECONDS", "engine_sizes", "engine_speeds", "measure_in_turn"]
+__all__ = ["SECONDS", "engine_sizes", "engine_speeds"]
 
 SECONDS = 2.0  # for all engines and batch sizes together
-LEAST_RUNS = 3
-WARM_UP = 1
 FP32 = "FP32"
 CPU_BACKENDS = frozenset({"openvino", "onnxruntime"})  # an FP32 engine is made in a second, without a device
 
@@ -59,26 +56,6 @@ def engine_speeds(
         for (backend, size, what), timing in timings.items()
         if not what
     )
-
-
-def measure_in_turn(
-    calls: Mapping[Key, Callable[[], object]], seconds: float, clock_ns: Callable[[], int] = time.perf_counter_ns
-) -> dict[Key, Timing]:
-    """Time every call once a round, round after round, for about `seconds` of timed work and at least LEAST_RUNS."""
-    for call in calls.values():
-        for _ in range(WARM_UP):
-            call()
-    durations: dict[Key, list[float]] = {key: [] for key in calls}
-    total_ns, rounds = 0, 0
-    while calls and (rounds < LEAST_RUNS or total_ns < seconds * 1e9):
-        for key, call in calls.items():
-            start = clock_ns()
-            call()
-            spent = clock_ns() - start
-            durations[key].append(spent / 1e6)
-            total_ns += spent
-        rounds += 1
-    return {key: Timing(tuple(found)) for key, found in durations.items()}
 
 
 def engine_sizes(bundle: Bundle, backends: Sequence[str], cache_dir: Path | None) -> tuple[EngineSize, ...]:
