@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from ran_deploy.converters.attention import find_gates, without_one
+from ran_deploy.converters.branches import find_branches
 from ran_deploy.converters.graph import array_of, module_of
 from ran_deploy.converters.quantize import data_name, find_weighted_nodes
 
@@ -54,7 +53,7 @@ def find_layers(reference: ir.Graph, dialect: ir.Graph) -> tuple[Layer, ...]:
     Lowering keeps the names of the tensors that nodes of the network make, whatever it puts between them.
     """
     lowered = {output.name: output for node in dialect for output in node.outputs}
-    masks = find_mask_nodes(reference)
+    masks = {node for branches in find_branches(reference) for node in branches.mask}
     layers = []
     for node in find_weighted_nodes(reference):
         name, output = module_of(node), node.outputs[0].name
@@ -77,36 +76,6 @@ def stage_of(path: str) -> str:
     """Return 'stage1' for 'stages.0.2.trunk', and the first part of any other path."""
     staged = STAGE.match(path)
     return f"stage{int(staged[1]) + 1}" if staged else path.partition(".")[0]
-
-
-def find_mask_nodes(graph: ir.Graph) -> set[ir.Node]:
-    """Return the nodes that lead to a soft mask and not to the trunk it weighs."""
-    found: set[ir.Node] = set()
-    for gate in find_gates(graph):
-        trunks = [value for value in find_partners(gate.mask) if value is not None]
-        found |= ancestors([gate.mask]) - ancestors(trunks)
-    return found
-
-
-def find_partners(mask: ir.Value) -> list[ir.Value | None]:
-    """Return what a mask M is multiplied with, as M or as 1 + M."""
-    readers = [*mask.consumers()]
-    factors = [mask, *(node.outputs[0] for node in readers if without_one(node.outputs[0]) is mask)]
-    products = [(factor, node) for factor in factors for node in factor.consumers() if node.op_type == "Mul"]
-    return [value for factor, node in products for value in node.inputs if value is not factor]
-
-
-def ancestors(values: Collection[ir.Value]) -> set[ir.Node]:
-    """Return the nodes that `values` depend on, with those that make them."""
-    pending = [node for value in values if (node := value.producer()) is not None]
-    found = set(pending)
-    while pending:
-        for value in pending.pop().inputs:
-            producer = value.producer() if value is not None else None
-            if producer is not None and producer not in found:
-                found.add(producer)
-                pending.append(producer)
-    return found
 
 
 def find_quantized_input(output: ir.Value, tensor: str) -> QuantizedInput | None:

@@ -19,6 +19,7 @@ from ran_deploy.commands.common import (
     write_json,
 )
 from ran_deploy.commands.engine_lines import half_pixel_note
+from ran_deploy.commands.profile_lines import print_profiles
 
 if TYPE_CHECKING:
     from ran_deploy.workflows.bench import BenchRow
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     help="Runs that do not count.",
 )
 @threads_option()
+@click.option("--profile", is_flag=True, help="Where the time goes, by layer and by part of the network.")
 @device_option()
 @cache_dir_option()
 @require_signature_option()
@@ -66,6 +68,7 @@ def bench(
     seconds: float,
     warm_up: int,
     threads: int,
+    profile: bool,
     device: str | None,
     cache_dir: Path | None,
     require_signature: Path | None,
@@ -85,11 +88,19 @@ def bench(
         cache_dir=cache_dir,
         require_signature=require_signature,
     )
-    rows = bench_bundle(config, lambda line: click.echo(line, err=True))
-    if as_json:
-        write_json(rows)
-    else:
-        print_rows(rows)
+    if profile:
+        from ran_deploy.workflows.profile import profile_bundle
+
+        profiles = profile_bundle(config, say)
+        write_json(profiles) if as_json else print_profiles(profiles)
+        return
+    rows = bench_bundle(config, say)
+    write_json(rows) if as_json else print_rows(rows)
+
+
+def say(line: str) -> None:
+    """Tell what is being measured."""
+    click.echo(line, err=True)
 
 
 def print_rows(rows: list[BenchRow]) -> None:

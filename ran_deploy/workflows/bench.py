@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ import numpy as np
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.config_fields import accept_text
 from ran_deploy.errors import ConfigError
+from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.runtime.timing import Latency, measure
 from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import AUTO, expand_backends, load_engine
 
-__all__ = ["BenchConfig", "BenchRow", "bench_bundle"]
+__all__ = ["BenchConfig", "BenchRow", "bench_bundle", "require_batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +78,7 @@ def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Ca
     with load_engine(bundle, backend, cache_dir=config.cache_dir, threads=config.threads).predictor as predictor:
         profile = predictor.batch
         sizes = config.batches or sorted({profile.minimum, profile.optimum, profile.maximum})
-        beyond = [size for size in sizes if not profile.minimum <= size <= profile.maximum]
-        if beyond:
-            remedy = f"ran-build {shlex.quote(str(bundle.path))} --backend {predictor.backend} --batch MIN:OPT:MAX"
-            raise ConfigError(
-                f"The {predictor.backend} engine takes batches of {profile.minimum} to {profile.maximum}, "
-                f"not {beyond[0]}. Build it for more: {remedy}."
-            )
+        require_batches(bundle, predictor, sizes)
         for size in sizes:
             report(f"{predictor.backend}: batch {size}")
             images = np.resize(inputs, (size, *inputs.shape[1:]))
@@ -106,3 +101,15 @@ def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Ca
                 )
             )
     return rows
+
+
+def require_batches(bundle: Bundle, predictor: Predictor, sizes: Sequence[int]) -> None:
+    """Raises: ConfigError if the engine does not take a batch of each of these sizes."""
+    profile = predictor.batch
+    beyond = [size for size in sizes if not profile.minimum <= size <= profile.maximum]
+    if beyond:
+        remedy = f"ran-build {shlex.quote(str(bundle.path))} --backend {predictor.backend} --batch MIN:OPT:MAX"
+        raise ConfigError(
+            f"The {predictor.backend} engine takes batches of {profile.minimum} to {profile.maximum}, "
+            f"not {beyond[0]}. Build it for more: {remedy}."
+        )

@@ -15,7 +15,7 @@ from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.runtime.runner import Runner, TensorSpec
 from ran_deploy.vendors import import_onnxruntime, one_line
 
-__all__ = ["OrtRunner", "open_emulation", "open_reference"]
+__all__ = ["OrtRunner", "open_emulation", "open_reference", "open_session", "session_options"]
 
 _DTYPES = {
     "tensor(uint8)": "uint8",
@@ -41,27 +41,9 @@ class OrtRunner:
         kernels: KeptFile | None = None,
     ) -> None:
         del traits, kernels  # its engines are compiled when they are built, and hold all they need
-        ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # fatal: errors arrive as exceptions
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to decoding
-        try:
-            self._session: Any = ort.InferenceSession(
-                engine,
-                options,
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,  # its fallback prints
-            )
-            self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
-            self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
-        except Exception as exc:  # its exceptions share no base class but this one
-            raise EngineMismatchError(
-                f"ONNX Runtime {ort.__version__} cannot load this engine: {one_line(exc)}. "
-                "Build it again with ran-build."
-            ) from exc
+        self._session: Any = open_session(engine, session_options(threads))
+        self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
+        self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
 
     @staticmethod
     def require() -> None:
@@ -92,6 +74,34 @@ class OrtRunner:
     def close(self) -> None:
         """Release the session; calls under way end first."""
         self._session = None
+
+
+def session_options(threads: int) -> Any:
+    """Return the options of a session that runs a graph as it is."""
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # fatal: errors arrive as exceptions
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to decoding
+    return options
+
+
+def open_session(engine: bytes, options: Any) -> Any:
+    """Return an InferenceSession on the CPU. Raises: EngineMismatchError if ONNX Runtime cannot load `engine`."""
+    ort = import_onnxruntime()
+    try:
+        return ort.InferenceSession(
+            engine,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # its fallback prints
+        )
+    except Exception as exc:  # its exceptions share no base class but this one
+        raise EngineMismatchError(
+            f"ONNX Runtime {ort.__version__} cannot load this engine: {one_line(exc)}. Build it again with ran-build."
+        ) from exc
 
 
 def open_reference(graph: bytes, threads: int = 0) -> Runner:

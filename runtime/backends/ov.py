@@ -17,7 +17,7 @@ from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.runtime.runner import TensorSpec
 from ran_deploy.vendors import import_openvino, one_line
 
-__all__ = ["OpenVinoRunner"]
+__all__ = ["OpenVinoRunner", "compiled_model"]
 
 
 class OpenVinoRunner:
@@ -32,25 +32,9 @@ class OpenVinoRunner:
         kernels: KeptFile | None = None,
     ) -> None:
         del traits, kernels  # its engines are compiled when they are built, and hold all they need
-        openvino = import_openvino()
-        blob, hint = unpack_openvino_engine(engine)
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": hint,
-            # Pinned, it waits for its cores while others are idle: ten times slower beside another busy process.
-            "ENABLE_CPU_PINNING": False,
-        }
-        if threads:
-            settings["INFERENCE_NUM_THREADS"] = threads
-        try:
-            self._model: Any = openvino.Core().import_model(io.BytesIO(blob), "CPU", settings)
-            self.inputs = tuple(_spec(port) for port in self._model.inputs)
-            self.outputs = tuple(_spec(port) for port in self._model.outputs)
-        except RuntimeError as exc:
-            raise EngineMismatchError(
-                f"OpenVINO {openvino.__version__} cannot load this engine: {one_line(exc)} "
-                "Build it again with ran-build."
-            ) from exc
+        self._model: Any = compiled_model(engine, threads)
+        self.inputs = tuple(_spec(port) for port in self._model.inputs)
+        self.outputs = tuple(_spec(port) for port in self._model.outputs)
         self._idle: deque[Any] = deque()  # append and pop are atomic
 
     @staticmethod
@@ -93,6 +77,30 @@ class OpenVinoRunner:
         """Release the model and the idle requests; calls under way end first."""
         self._model = None
         self._idle.clear()
+
+
+def compiled_model(engine: bytes, threads: int, **further: Any) -> Any:
+    """Return the CompiledModel that `engine` holds, with `further` settings of OpenVINO's.
+
+    Raises: EngineMismatchError if OpenVINO cannot load it.
+    """
+    openvino = import_openvino()
+    blob, hint = unpack_openvino_engine(engine)
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": hint,
+        # Pinned, it waits for its cores while others are idle: ten times slower beside another busy process.
+        "ENABLE_CPU_PINNING": False,
+        **further,
+    }
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        return openvino.Core().import_model(io.BytesIO(blob), "CPU", settings)
+    except RuntimeError as exc:
+        raise EngineMismatchError(
+            f"OpenVINO {openvino.__version__} cannot load this engine: {one_line(exc)} Build it again with ran-build."
+        ) from exc
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,3 +164,50 @@ def test_a_command_to_run_next_takes_a_bundle_whose_name_has_spaces(call, demo, 
     spaced.symlink_to(demo.bundle)
     outcome = call("ran-bench", spaced, "--batch", 64, "--cache-dir", demo.cache)
     outcome.assert_refused(f"ran-build '{spaced}' --backend openvino --batch MIN:OPT:MAX")
+
+
+def test_bench_profiles_every_engine_and_says_what_that_costs(call, demo):
+    options = ["--profile", "--backend", "all", "--batch", 2, "--seconds", 0.05, "--cache-dir", demo.cache]
+    outcome = call("ran-bench", demo.bundle, *options)
+    assert outcome.status == 0, outcome.err
+    tables = outcome.out.split("\n\n")
+    heads = [table for table in tables if ", batch 2: " in table]
+    assert [head.split(",")[0] for head in heads] == ["openvino", "onnxruntime"]
+    assert "with profiling" in heads[0]
+    assert "each the mean of" in heads[0]
+    assert "each the median of" in heads[1]
+    for title in ("part of the network", "attention module, ms"):
+        assert sum(table.startswith(title) for table in tables) == 2
+    modules = next(table for table in tables if table.startswith("attention module")).splitlines()
+    assert [line.split()[0] for line in modules[1:]] == ["stage1.module1", "stage2.module1", "stage3.module1"]
+    longest = [table.splitlines() for table in tables if table.strip().startswith("longest layers")]
+    assert [len(lines) for lines in longest] == [11, 11]
+
+
+def test_bench_gives_every_layer_in_json(call, demo):
+    options = ["--profile", "--backend", "onnxruntime", "--seconds", 0.05, "--cache-dir", demo.cache, "--json"]
+    (profile,) = json.loads(call("ran-bench", demo.bundle, *options).out)
+    assert (profile["backend"], profile["batch"], profile["statistic"]) == ("onnxruntime", 8, "median")
+    layers = profile["layers"]
+    assert sum(layer["ms"] for layer in layers) == pytest.approx(profile["layers_ms"])
+    stem = [layer for layer in layers if layer["part"] == "stem"]
+    assert [(layer["kind"], layer["path"], layer["execution"]) for layer in stem] == [
+        ("QLinearConv", "stem.0", "uint8")
+    ]
+
+
+def test_bench_profiles_layers_alone_where_the_graph_cannot_be_read(call, demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ran_deploy.converters.attribution", None)
+    options = ["--profile", "--backend", "onnxruntime", "--seconds", 0.05, "--cache-dir", demo.cache]
+    outcome = call("ran-bench", demo.bundle, *options)
+    assert outcome.status == 0, outcome.err
+    assert "no parts of the network: the graph cannot be read" in outcome.out
+    assert "pip install 'ran-deploy[export]'" in outcome.out
+    assert "attention module" not in outcome.out
+    assert "QLinearConv" in outcome.out or "Resize" in outcome.out
+
+
+def test_bench_profiles_one_batch_size_that_the_engine_takes(call, demo):
+    options = ["--profile", "--cache-dir", demo.cache]
+    call("ran-bench", demo.bundle, *options, "--batch", 1, "--batch", 4).assert_refused("Give --batch once")
+    call("ran-bench", demo.bundle, *options, "--batch", 64).assert_refused("takes batches of 1 to 32, not 64")

@@ -67,6 +67,7 @@ class LoadedEngine:
     """A proven engine, ready to run; `origin` says where it came from: bundle, cache or built."""
 
     predictor: Predictor
+    engine: CachedEngine
     origin: str
     self_test: SelfTestResult | None  # None where a proof is on record in the cache
 
@@ -142,10 +143,10 @@ def load_engine(
     except EngineMismatchError as exc:
         raise EngineMismatchError(f"{exc} For this bundle: {build_command(bundle, backend)}") from exc
     if engine.proven:
-        return LoadedEngine(predictor=predictor, origin=origin, self_test=None)
+        return LoadedEngine(predictor=predictor, engine=engine, origin=origin, self_test=None)
     result = prove_engine(bundle, backend, predictor)
     cache.put(backend, here, replace(engine, proven=True))
-    return LoadedEngine(predictor=predictor, origin=origin, self_test=result)
+    return LoadedEngine(predictor=predictor, engine=engine, origin=origin, self_test=result)
 
 
 def find_engine(bundle: Bundle, backend: str, cache_dir: Path | None = None) -> CachedEngine | None:

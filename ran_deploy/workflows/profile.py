@@ -1,0 +1,204 @@
+"""Where an engine's time goes: layer by layer, and summed up by the parts of a Residual Attention Network."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ran_deploy.bundle import Bundle, open_bundle
+from ran_deploy.converters.builders import GpuOptions
+from ran_deploy.errors import ConfigError
+from ran_deploy.network_parts import Part
+from ran_deploy.runtime.predictor import INPUT
+from ran_deploy.runtime.profiles import PROFILERS, profile_engine
+from ran_deploy.runtime.profiles.layer_time import LayerTime
+from ran_deploy.runtime.timing import Latency, measure
+from ran_deploy.workflows.bench import BenchConfig, require_batches
+from ran_deploy.workflows.engines.device_choice import using_device
+from ran_deploy.workflows.engines.golden import read_golden
+from ran_deploy.workflows.engines.loading import engine_graph, expand_backends, load_engine
+
+__all__ = ["BundleProfile", "Layer", "ModuleTotal", "PartTotal", "profile_bundle"]
+
+FEWEST_RUNS, MOST_RUNS = 10, 100  # ONNX Runtime keeps an event for each kernel of each run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer of an engine, `ms` a run: `name`, `kind` and `execution` are the vendor's words.
+
+    `nodes` are those of the bundle's graph it does, `path` the module of the network they come from, "" where unknown.
+    `part` is what it is counted for, None without the graph; `module` the attention module it is in, "" outside.
+    """
+
+    name: str
+    kind: str
+    execution: str
+    nodes: tuple[str, ...]
+    path: str
+    part: Part | None
+    module: str
+    ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartTotal:
+    """The layers of one part of the network together; `share` of the time in all layers."""
+
+    part: Part
+    ms: float
+    share: float
+    layers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleTotal:
+    """The time in one attention module, ms; `units_ms` in its units before the branches and behind the gate."""
+
+    module: str
+    trunk_ms: float
+    mask_ms: float
+    gate_ms: float
+    units_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleProfile:
+    """One engine at one batch size; layers in the order they run.
+
+    `unprofiled_ms` and `profiled_ms` are latencies of whole batches, which profiling makes slower; `layers_ms` is the
+    sum of all layers, each the `statistic` of its times in `runs` runs. `parts_missing` says why there are no parts.
+    """
+
+    backend: str
+    batch: int
+    runs: int
+    statistic: str
+    unprofiled_ms: Latency
+    profiled_ms: Latency
+    noisy: bool
+    layers_ms: float
+    parts: tuple[PartTotal, ...]
+    modules: tuple[ModuleTotal, ...]
+    parts_missing: str | None
+    layers: tuple[Layer, ...]
+
+
+def profile_bundle(config: BenchConfig, report: Callable[[str], None] = lambda line: None) -> list[BundleProfile]:
+    """Profile the engines on the golden inputs, at one batch size: the one each is optimised for, if none is given.
+
+    Raises: ConfigError for several sizes; BackendUnavailableError and what `load_engine` raises.
+    """
+    if len(config.batches) > 1:
+        raise ConfigError(
+            f"A profile is of one batch size; found {', '.join(map(str, config.batches))}. Give --batch once."
+        )
+    bundle = open_bundle(config.bundle, require_signature=config.require_signature)
+    with using_device(config.device, bundle, config.backends, config.cache_dir):
+        backends = expand_backends(bundle, config.backends, config.cache_dir)
+        unknown = [backend for backend in backends if backend not in PROFILERS]
+        if unknown:
+            raise ConfigError(f"No profile of {unknown[0]} engines; choose --backend {' or '.join(PROFILERS)}.")
+        return [_profile_backend(bundle, backend, config, report) for backend in backends]
+
+
+def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]) -> BundleProfile:
+    loaded = load_engine(bundle, backend, cache_dir=config.cache_dir, threads=config.threads)
+    with loaded.predictor as predictor:
+        size = config.batches[0] if config.batches else predictor.batch.optimum
+        require_batches(bundle, predictor, [size])
+        inputs = read_golden(bundle).inputs
+        images = np.resize(inputs, (size, *inputs.shape[1:]))
+        report(f"{backend}: batch {size}, without profiling")
+        infer = functools.partial(predictor.runner.infer, {INPUT: images})
+        unprofiled = measure(infer, warm_up=config.warm_up, repeats=10, min_seconds=config.seconds)
+    runs = int(np.clip(config.seconds * 1000 / unprofiled.latency_ms.p50, FEWEST_RUNS, MOST_RUNS))
+    report(f"{backend}: batch {size}, profiling {runs} runs")
+    profile = profile_engine(
+        backend, loaded.engine.data, {INPUT: images}, runs=runs, warm_up=config.warm_up, threads=config.threads
+    )
+    layers, missing = _placed(bundle, backend, profile.layers)
+    return BundleProfile(
+        backend=backend,
+        batch=size,
+        runs=runs,
+        statistic=profile.statistic,
+        unprofiled_ms=unprofiled.latency_ms,
+        profiled_ms=profile.timing.latency_ms,
+        noisy=unprofiled.noisy or profile.timing.noisy,
+        layers_ms=sum(layer.ms for layer in layers),
+        parts=part_totals(layers),
+        modules=module_totals(layers),
+        parts_missing=missing,
+        layers=layers,
+    )
+
+
+def _placed(bundle: Bundle, backend: str, times: Sequence[LayerTime]) -> tuple[tuple[Layer, ...], str | None]:
+    """Return the layers with their parts, or why those are missing."""
+    try:
+        from ran_deploy.converters.attribution import attribute
+        from ran_deploy.converters.graph import model_from_bytes
+    except ImportError as exc:
+        missing = f"the graph cannot be read ({exc}): pip install 'ran-deploy[export]'"
+        return tuple(_layer(time, (), "", None, "") for time in times), missing
+    graph = model_from_bytes(engine_graph(bundle, backend, GpuOptions())).graph
+    layers = []
+    for time, found in zip(times, attribute(graph, [time.origins for time in times]), strict=True):
+        if found.place is not None:
+            part = found.place.part
+        elif found.carries or (time.converts and not found.nodes):
+            part = Part.CONVERSIONS
+        else:
+            part = Part.SEVERAL if found.nodes else Part.UNKNOWN
+        layers.append(_layer(time, found.nodes, found.path, part, found.place.module if found.place else ""))
+    return tuple(layers), None
+
+
+def _layer(time: LayerTime, nodes: tuple[str, ...], path: str, part: Part | None, module: str) -> Layer:
+    return Layer(
+        name=time.name,
+        kind=time.kind,
+        execution=time.execution,
+        nodes=nodes,
+        path=path,
+        part=part,
+        module=module,
+        ms=time.ms,
+    )
+
+
+def part_totals(layers: Sequence[Layer]) -> tuple[PartTotal, ...]:
+    """Return the sums of the layers by part, the longest first; their `ms` add up to that of all layers."""
+    whole = sum(layer.ms for layer in layers)
+    groups: dict[Part, list[float]] = {}
+    for layer in layers:
+        if layer.part is not None:
+            groups.setdefault(layer.part, []).append(layer.ms)
+    totals = [
+        PartTotal(part=part, ms=sum(times), share=sum(times) / whole if whole else 0.0, layers=len(times))
+        for part, times in groups.items()
+    ]
+    return tuple(sorted(totals, key=lambda total: -total.ms))
+
+
+def module_totals(layers: Sequence[Layer]) -> tuple[ModuleTotal, ...]:
+    """Return the sums of each attention module's layers, in the order of the first of them."""
+    modules = dict.fromkeys(layer.module for layer in layers if layer.module)
+
+    def ms(module: str, part: Part) -> float:
+        return sum(layer.ms for layer in layers if (layer.module, layer.part) == (module, part))
+
+    return tuple(
+        ModuleTotal(
+            module=module,
+            trunk_ms=ms(module, Part.TRUNK),
+            mask_ms=ms(module, Part.MASK),
+            gate_ms=ms(module, Part.GATE),
+            units_ms=ms(module, Part.UNITS),
+        )
+        for module in modules
+    )

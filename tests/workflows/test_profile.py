@@ -1,0 +1,127 @@
+"""A profile of the demo network's real engines: every convolution is found once, where its module is; sums agree."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ran_deploy.bundle import open_bundle
+from ran_deploy.converters.attribution import attribute
+from ran_deploy.converters.builders import BuildOptions, open_builder
+from ran_deploy.converters.dialects import lower
+from ran_deploy.converters.graph import MODULE, model_bytes, model_from_bytes
+from ran_deploy.errors import ConfigError
+from ran_deploy.network_parts import Part
+from ran_deploy.precision import Precision
+from ran_deploy.runtime.profiles import PROFILERS, profile_engine
+from ran_deploy.workflows.bench import BenchConfig
+from ran_deploy.workflows.evaluation.evaluators import REFERENCE_FILE
+from ran_deploy.workflows.profile import Layer, module_totals, part_totals, profile_bundle
+
+CPU = ("openvino", "onnxruntime")
+MODULES = ["stage1.module1", "stage2.module1", "stage3.module1"]
+
+
+def part_of(path: str) -> Part:
+    """Return the part that the path of a convolution or matrix product of the demo network says."""
+    parts = {".mask.": Part.MASK, ".trunk.": Part.TRUNK, "stem.": Part.STEM, "classifier": Part.CLASSIFIER}
+    return next((part for text, part in parts.items() if text in path), Part.UNITS)
+
+
+def weighted_nodes(graph) -> dict[str, str]:
+    """Return the module paths of the convolutions and matrix products, by the names of their nodes."""
+    return {node.name: node.metadata_props[MODULE] for node in graph if node.op_type in ("Conv", "Gemm", "MatMul")}
+
+
+@pytest.fixture(scope="module", params=CPU)
+def profile(request, demo):
+    pytest.importorskip(request.param)
+    config = BenchConfig(
+        bundle=demo.bundle, backends=(request.param,), batches=(2,), seconds=0.05, warm_up=2, cache_dir=demo.cache
+    )
+    (found,) = profile_bundle(config)
+    return found
+
+
+def test_every_convolution_is_in_one_layer_of_its_part(profile, demo):
+    bundle = open_bundle(demo.bundle)
+    graph = model_from_bytes(bundle.read(bundle.manifest.dialects[profile.backend].graph)).graph
+    weighted = weighted_nodes(graph)
+    assert len(weighted) == 83  # 82 convolutions and the classifier
+    found = [(name, layer) for layer in profile.layers for name in layer.nodes if name in weighted]
+    assert Counter(name for name, _ in found) == dict.fromkeys(weighted, 1)
+    for name, layer in found:
+        assert (layer.part, layer.path) == (part_of(weighted[name]), weighted[name]), layer
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize("backend", CPU)
+def test_every_convolution_is_in_one_layer_of_float_engines_too(backend, precision, demo):
+    pytest.importorskip(backend)
+    model = lower(model_from_bytes(open_bundle(demo.bundle).read(REFERENCE_FILE)), backend, precision)
+    engine = open_builder(backend).build(model_bytes(model), BuildOptions(precision=precision))
+    feeds = {"image": np.zeros((1, 32, 32, 3), np.uint8)}
+    layers = profile_engine(backend, engine, feeds, runs=1, warm_up=0).layers
+    attributions = attribute(model.graph, [layer.origins for layer in layers])
+    weighted = weighted_nodes(model.graph)
+    found = [(name, each) for each in attributions for name in each.nodes if name in weighted]
+    assert Counter(name for name, _ in found) == dict.fromkeys(weighted, 1)
+    assert [each.place.part for _, each in found] == [part_of(weighted[name]) for name, _ in found]
+
+
+def test_sums_are_those_of_all_layers(profile):
+    whole = sum(layer.ms for layer in profile.layers)
+    assert profile.layers_ms == pytest.approx(whole)
+    assert sum(total.ms for total in profile.parts) == pytest.approx(whole)
+    assert sum(total.share for total in profile.parts) == pytest.approx(1)
+    assert sum(total.layers for total in profile.parts) == len(profile.layers)
+    branches = {Part.TRUNK: "trunk_ms", Part.MASK: "mask_ms", Part.GATE: "gate_ms"}
+    for part, field in branches.items():
+        total = next(total.ms for total in profile.parts if total.part is part)
+        assert sum(getattr(module, field) for module in profile.modules) == pytest.approx(total)
+
+
+def test_layers_are_as_many_as_the_graph_allows(profile, demo):
+    bundle = open_bundle(demo.bundle)
+    graph = model_from_bytes(bundle.read(bundle.manifest.dialects[profile.backend].graph)).graph
+    assert len(weighted_nodes(graph)) < len(profile.layers) < len(graph)
+    assert {layer.part for layer in profile.layers} > {Part.STEM, Part.TRUNK, Part.MASK, Part.GATE, Part.CONVERSIONS}
+    named = [layer for layer in profile.layers if layer.nodes]
+    assert sum(layer.part is Part.SEVERAL for layer in named) == 0
+    assert [total.module for total in profile.modules] == MODULES
+    assert (profile.batch, profile.parts_missing) == (2, None)
+    assert all(layer.ms >= 0 and layer.kind for layer in profile.layers)
+
+
+def layer(ms: float, part: Part | None, module: str = "") -> Layer:
+    return Layer(name="n", kind="k", execution="", nodes=(), path="", part=part, module=module, ms=ms)
+
+
+def test_parts_are_summed_up_the_longest_first_and_modules_in_their_order():
+    layers = [layer(1, Part.STEM), layer(2, Part.MASK, "b"), layer(4, Part.TRUNK, "b"), layer(1, Part.MASK, "a")]
+    assert [(each.part, each.ms, each.share, each.layers) for each in part_totals(layers)] == [
+        (Part.TRUNK, 4, 0.5, 1),
+        (Part.MASK, 3, 0.375, 2),
+        (Part.STEM, 1, 0.125, 1),
+    ]
+    assert [(each.module, each.trunk_ms, each.mask_ms, each.gate_ms) for each in module_totals(layers)] == [
+        ("b", 4, 2, 0),
+        ("a", 0, 1, 0),
+    ]
+    assert part_totals([layer(1, None)]) == ()
+    assert [each.share for each in part_totals([layer(0, Part.STEM)])] == [0]
+
+
+def test_several_batch_sizes_are_refused(demo):
+    config = BenchConfig(bundle=demo.bundle, batches=(1, 4))
+    with pytest.raises(ConfigError, match=r"of one batch size; found 1, 4\. Give --batch once"):
+        profile_bundle(config)
+
+
+@pytest.mark.parametrize("backend", PROFILERS)
+def test_every_profiler_is_there(backend):
+    module, name = PROFILERS[backend].split(":")
+    assert callable(getattr(importlib.import_module(module), name))
