@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,12 +35,28 @@ SMI_FIELDS = (
 )
 # Binding -> the packages that it may be installed as.
 BINDINGS = {"cuda-python": ("cuda-bindings", "cuda-python"), "pycuda": ("pycuda",)}
+TIMEOUT_S = 20
+ENDLESS = ("tegrastats",)
 Run = Callable[[list[str]], str]
 
 
 def run_tool(command: list[str]) -> str:
-    """Return what a tool prints. Raises: OSError, subprocess.SubprocessError."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    """Return what a tool prints, of one that prints without end the first line. Raises: OSError, SubprocessError."""
+    if command[0] in ENDLESS:
+        return first_printed(command)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
+
+
+def first_printed(command: list[str]) -> str:
+    """Return the first line that a tool prints, and end it; nothing if it prints none. Raises: OSError."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as tool:
+        impatience = threading.Timer(TIMEOUT_S, tool.kill)
+        impatience.start()
+        assert tool.stdout is not None
+        line = tool.stdout.readline()
+        impatience.cancel()
+        tool.kill()
+    return line
 
 
 def device_record(run: Run = run_tool, root: Path = Path("/")) -> dict[str, object]:
@@ -52,6 +69,7 @@ def device_record(run: Run = run_tool, root: Path = Path("/")) -> dict[str, obje
         "nvidia-smi": asked(run, ["nvidia-smi", f"--query-gpu={','.join(SMI_FIELDS)}", "--format=csv"], parse_smi),
         "nvpmodel": asked(run, ["nvpmodel", "-q"], parse_nvpmodel),
         "jetson_clocks": asked(run, ["jetson_clocks", "--show"], parse_lines),
+        "tegrastats": asked(run, ["tegrastats", "--interval", "500"], parse_tegrastats),
         "jetson_release": asked(run, ["jetson_release"], parse_lines),
         "l4t": first_line(root / "etc/nv_tegra_release"),
         "board": first_line(root / "proc/device-tree/model"),
@@ -108,6 +126,20 @@ def parse_nvpmodel(text: str) -> dict[str, str]:
     if match is None:
         raise ValueError(f"nvpmodel printed {one_line(text or 'nothing', 80)}")
     return {"mode": match[1], "number": match[2]}
+
+
+def parse_tegrastats(text: str) -> dict[str, dict[str, float]]:
+    """Return degrees Celsius by sensor and milliwatts by rail from a line of `tegrastats`; rails may need root.
+
+    A rail has its present value first, then its average. -256 is a sensor of something that is switched off.
+    Fields: https://docs.nvidia.com/jetson/archives/l4t-archived/l4t-325/Tegra%20Linux%20Driver%20Package%20Development%20Guide/AppendixTegraStats.html
+    with the units that boards of L4T 36 print. Raises: ValueError for other text.
+    """
+    temperatures = {name: float(value) for name, value in re.findall(r"(\w+)@(-?\d+(?:\.\d+)?)C\b", text)}
+    power = {name: float(value) for name, value in re.findall(r"(\w+) (\d+)mW", text)}
+    if not temperatures and not power:
+        raise ValueError(f"tegrastats printed {one_line(text or 'nothing', 80)}")
+    return {"temperature_c": {name: t for name, t in temperatures.items() if t > -256}, "power_mw": power}
 
 
 def parse_lines(text: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import mmap
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -20,10 +19,6 @@ from ran_deploy.errors import RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.workflows.engines.loading import load_engine
 
-SMI = """name, driver_version, clocks.current.sm [MHz], power.draw [W]
-NVIDIA H100 80GB HBM3, 570.86.10, 1980 MHz, 70.12 W
-NVIDIA H100 80GB HBM3, 570.86.10, 345 MHz, [N/A]
-"""
 # The shape of trtexec's summary, by its source (samples/common/sampleReporting.cpp of TensorRT 10).
 TRTEXEC = """[11/27/2026-16:00:00] [I] === Performance summary ===
 [11/27/2026-16:00:00] [I] Throughput: 250.5 qps
@@ -32,55 +27,6 @@ percentile(95%) = 4.6 ms, percentile(99%) = 4.9 ms
 [11/27/2026-16:00:00] [I] H2D Latency: min = 0.1 ms, max = 1 ms, mean = 0.2 ms, median = 0.3 ms
 [11/27/2026-16:00:00] [I] GPU Compute Time: min = 3 ms, max = 4 ms, mean = 3.1 ms, median = 3 ms
 """
-
-
-def test_every_gpu_that_nvidia_smi_lists_is_recorded(gpu):
-    first, second = gpu("device").parse_smi(SMI)
-    assert first["name"] == "NVIDIA H100 80GB HBM3"
-    assert first["clocks.current.sm [MHz]"] == "1980 MHz"
-    assert second["power.draw [W]"] == "[N/A]"
-
-
-@pytest.mark.parametrize("text", ["", "No devices were found\n", "name, driver_version\nonly one\n"])
-def test_what_is_no_table_of_gpus_is_refused(gpu, text):
-    with pytest.raises(ValueError, match="nvidia-smi printed"):
-        gpu("device").parse_smi(text)
-
-
-def test_the_power_mode_is_read_among_what_else_nvpmodel_says(gpu):
-    text = "NVPM WARN: Fan mode is not set!\nNV Power Mode: MAXN_SUPER\n2\n"
-    assert gpu("device").parse_nvpmodel(text) == {"mode": "MAXN_SUPER", "number": "2"}
-    with pytest.raises(ValueError, match="nvpmodel printed"):
-        gpu("device").parse_nvpmodel("permission denied")
-
-
-def test_colours_and_empty_lines_are_left_out(gpu):
-    assert gpu("device").parse_lines("\x1b[1;32mModel\x1b[0m: Orin\n\n  L4T 36.4.3 \n") == ["Model: Orin", "L4T 36.4.3"]
-
-
-def test_a_tool_that_fails_is_its_reason_and_the_others_go_on(gpu, tmp_path):
-    answers = {"nvidia-smi": SMI, "nvpmodel": "NV Power Mode: 15W\n0\n"}
-
-    def run(command):
-        if command[0] not in answers:
-            raise subprocess.CalledProcessError(1, command, stderr="must be root\n")
-        return answers[command[0]]
-
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\nmore\n")
-    found = gpu("device").device_record(run, tmp_path)
-    assert len(found["nvidia-smi"]) == 2
-    assert found["nvpmodel"] == {"mode": "15W", "number": "0"}
-    assert found["jetson_clocks"] == {"problem": "must be root"}
-    assert found["l4t"] == "# R36 (release), REVISION: 4.3"
-    assert found["board"] is None
-
-
-def test_a_machine_without_any_of_the_tools_is_described_all_the_same(gpu):
-    found = gpu("device").device_record()
-    assert found["platform"]
-    assert set(found["cuda"]) in ({"problem"}, {"name", "compute capability", "memory_bytes", "driver supports CUDA"})
-    json.dumps(found)
 
 
 def test_trtexec_is_read_from_host_to_host(gpu):

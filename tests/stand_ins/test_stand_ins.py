@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from stand_in_cuda_python import stand_in_runtime
 from stand_in_gpu import StandInGpu
+from stand_in_libcuda import ERRORS, StandInLibcuda
 from stand_in_memory import GpuError, bytes_at
 from stand_in_stream import Operation
 from stand_in_tensorrt import ILogger, engine_bytes, row_sums, stand_in_tensorrt
@@ -26,6 +27,14 @@ def test_every_name_of_the_runtime_s_stand_in_exists_in_the_binding():
     for kind in ("cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode"):
         ours, theirs = getattr(stand_in_runtime(StandInGpu()), kind), getattr(binding, kind)
         assert [member.name for member in ours if not hasattr(theirs, member.name)] == []
+
+
+def test_names_and_errors_of_libcuda_s_stand_in_are_those_of_the_driver_api():
+    driver = pytest.importorskip("cuda.bindings.driver")
+    names = [name for name in vars(StandInLibcuda) if name.startswith("cu")]
+    assert len(names) == 5
+    assert [name for name in names if not hasattr(driver, name)] == []
+    assert {name: int(getattr(driver.CUresult, f"CUDA_ERROR_{name}")) for name in ERRORS} == ERRORS
 
 
 def test_what_is_queued_happens_late_and_in_order(gpu):
