@@ -95,7 +95,8 @@ class EngineCache:
         """
         own = self._entry_folder(backend, here)
         for folder in (own, *self._others(backend, own)):
-            entry = _read_entry(folder)
+            # Of another folder whose entry cannot be read nobody knows whether this device could have used it.
+            entry = _read_entry(folder, logging.WARNING if folder == own else logging.DEBUG)
             if entry is not None and not misfits(entry.fingerprint, here):
                 engine = _read_engine(folder, entry, read_graph)
                 if engine is not None:
@@ -162,14 +163,14 @@ def device_key(fingerprint: Mapping[str, str]) -> str:
     return sha256_of(msgspec.json.encode(sorted(fingerprint.items())))[:KEY_LENGTH]
 
 
-def _read_entry(folder: Path) -> _Entry | None:
-    """Return the entry; None, with a warning if it is damaged, where there is none."""
+def _read_entry(folder: Path, level: int = logging.WARNING) -> _Entry | None:
+    """Return the entry; None, with a line in the log at `level` if it is damaged, where there is none."""
     try:
         return msgspec.json.decode((folder / ENTRY_FILE).read_bytes(), type=_Entry)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, ConfigError) as exc:
-        logger.warning("ignoring the damaged cache entry %s (%s)", folder, exc)
+        logger.log(level, "ignoring the damaged cache entry %s (%s)", folder, exc)
         return None
 
 

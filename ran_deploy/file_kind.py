@@ -7,7 +7,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BUNDLE", "PICKLE", "SAFETENSORS", "TORCH_SAVE", "FileKind", "file_kind"]
+from ran_deploy.errors import CheckpointError
+
+__all__ = ["BUNDLE", "PICKLE", "SAFETENSORS", "TORCH_SAVE", "FileKind", "file_kind", "require_checkpoint_file"]
 
 HEAD_BYTES = 4096
 SHOWN_CHARACTERS = 40  # of a text or a title
@@ -47,6 +49,13 @@ TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 
 ONNX = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x32\x3a\x42\x72]")
 HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+
+
+def require_checkpoint_file(path: Path) -> None:
+    """Raises: CheckpointError if there is no file at `path`."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+        raise CheckpointError(f"Checkpoint {path} {what}; expected a .pt, .pth, .pkl, .tar or .safetensors file.")
 
 
 def file_kind(path: Path) -> FileKind:

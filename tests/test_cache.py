@@ -172,3 +172,17 @@ def test_an_entry_from_before_half_pixels_is_of_the_network_itself(tmp_path):
     assert entry.pop("half_pixel") is False
     (folder / "entry.json").write_text(json.dumps(entry))
     assert cache.get("tensorrt", ORIN) == PLAN
+
+
+def test_only_what_this_device_could_use_deserves_a_warning(tmp_path, caplog):
+    cache, thor = EngineCache(tmp_path, "digest"), {**ORIN, "GPU": "Thor", "compute capability": "11.0"}
+    foreign = cache.put("tensorrt", thor, replace(PLAN, required=thor))
+    (foreign / "engine.plan").write_bytes(b"damaged")
+    assert cache.get("tensorrt", ORIN) is None
+    (foreign / "entry.json").write_text("{")
+    assert cache.get("tensorrt", ORIN) is None
+    assert caplog.records == []
+    wide = cache.put("tensorrt", ORIN, WIDE)
+    (wide / "engine.plan").write_bytes(b"damaged")
+    assert cache.get("tensorrt", ORIN) is None
+    assert f"ignoring the damaged cache entry {wide} (its sha256 differs)" in caplog.text

@@ -25,6 +25,7 @@ from ran_deploy.commands.labels import read_labels
 from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
+from ran_deploy.file_kind import require_checkpoint_file
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import ChannelOrder, Interpolation
 
@@ -172,7 +173,8 @@ def config_from_options(
     version_compatible: bool,
     **options: Any,
 ) -> Any:
-    """Return the ExportConfig. Raises: ConfigError for values that do not fit together."""
+    """Return the ExportConfig. Raises: CheckpointError without a file, ConfigError for values that do not fit."""
+    require_checkpoint_file(checkpoint)  # a slip in its name matters more than what else is missing
     if crop and input_size and crop != input_size:
         sizes = [f"{height}x{width}" for height, width in (crop, input_size)]
         raise ConfigError(f"--crop {sizes[0]} and --input-size {sizes[1]} differ; they are the same thing, give one.")

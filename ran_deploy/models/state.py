@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ran_deploy.errors import CheckpointError
-from ran_deploy.file_kind import PICKLE, SAFETENSORS, TORCH_SAVE, file_kind
+from ran_deploy.file_kind import PICKLE, SAFETENSORS, TORCH_SAVE, file_kind, require_checkpoint_file
 
 # Where training scripts keep the weights; earlier ones win, so averaged weights are taken when both are there.
 CONTAINERS = (
@@ -59,9 +59,7 @@ def read_state(path: Path) -> State:
 
     Raises: CheckpointError if it cannot be read, would run code, or holds no tensors.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
-        raise CheckpointError(f"Checkpoint {path} {what}; expected a .pt, .pth, .pkl, .tar or .safetensors file.")
+    require_checkpoint_file(path)
     try:
         read = _read_safetensors if _is_safetensors(path) else _read_torch
     except OSError as exc:

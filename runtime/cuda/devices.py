@@ -15,9 +15,14 @@ def require_gpu(index: int = 0) -> None:
     try:
         count = binding().device_count()
     except DeviceError as exc:
-        raise BackendUnavailableError(f"No NVIDIA GPU can be used here: {exc}") from exc
+        raise BackendUnavailableError(
+            f"No NVIDIA GPU can be used here: {exc} If there is one, install or update its driver; nvidia-smi shows "
+            "both."
+        ) from exc
     if count == 0:
-        raise BackendUnavailableError("No NVIDIA GPU can be used here: the driver lists none.")
+        raise BackendUnavailableError(
+            "No NVIDIA GPU can be used here: the driver lists none. If nvidia-smi does, unset CUDA_VISIBLE_DEVICES."
+        )
     if index >= count:
         listed = ", ".join(f"cuda:{i} ({binding().device(i).name})" for i in range(count))
         raise BackendUnavailableError(f"There is no GPU cuda:{index}; this machine has {listed}.")

@@ -47,6 +47,11 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(kind, call, demo, tmp_p
     assert not (tmp_path / "x.ran").exists()
 
 
+def test_a_checkpoint_that_is_missing_matters_more_than_calibration_data_that_is(call, tmp_path):
+    missing = tmp_path / "nope.pt"
+    call("ran-export", missing, "-o", tmp_path / "x.ran").assert_refused(f"Checkpoint {missing} does not exist")
+
+
 def test_an_unknown_layout_is_refused_with_some_of_its_keys(call, tiny, tmp_path):
     outcome = call("ran-export", tiny.checkpoint, *PRECISION, "-o", tmp_path / "x.ran")
     outcome.assert_refused("no known layout", "0.weight, 0.bias", "--model")

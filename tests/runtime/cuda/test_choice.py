@@ -41,7 +41,16 @@ def test_a_missing_binding_or_gpu_is_said_in_one_line():
 @pytest.mark.parametrize("api", ["cuda-python", "pycuda"])
 def test_a_machine_without_a_gpu_is_said(stand_in, api):
     stand_in(api=api, count=0)
-    with pytest.raises(BackendUnavailableError, match=r"^No NVIDIA GPU can be used here: "):
+    with pytest.raises(BackendUnavailableError, match=r"^No NVIDIA GPU can be used here: .* If .*nvidia-smi .*\.$"):
+        cuda.require_gpu()
+
+
+def test_a_driver_that_fails_is_said_with_what_to_do(stand_in):
+    stand_in().fail("cudaGetDeviceCount", "InsufficientDriver")
+    with pytest.raises(
+        BackendUnavailableError,
+        match=r"cudaErrorInsufficientDriver .*\. If there is one, install or update its driver;",
+    ):
         cuda.require_gpu()
 
 
