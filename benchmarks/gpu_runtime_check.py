@@ -55,6 +55,7 @@ CHECKS: Mapping[str, Callable[[Setting], Figures]] = {
     "refused calls": runtime_checks.refused_calls,
     "engine larger than memory": runtime_checks.too_large,
     "closing": runtime_checks.closing,
+    "closing under load": runtime_checks.closing_under_load,
     "leaks": runtime_checks.leaks,
     "pipeline": runtime_checks.pipeline,
     "missing GPU": runtime_checks.missing_device,

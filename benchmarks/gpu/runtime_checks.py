@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
@@ -29,6 +31,15 @@ def warm_up(setting: Setting) -> None:
     with opened(engine) as runner, ThreadPoolExecutor(2) as pool:
         for job in [pool.submit(verify, runner, images(setting.small, 1, seed=0)) for _ in range(2 * CALLS)]:
             job.result()
+
+
+def kept_since(before: int, what: str, used: Callable[[], int] = cuda.used_bytes) -> int:
+    """Return how many bytes more are in use than were before. Raises: WrongError if they are more than a little."""
+    kept = used() - before
+    if kept > ALLOWED_BYTES:
+        where = "on the host" if used is host_bytes else "on the device"
+        raise WrongError(f"{kept / 2**20:.1f} MiB stayed in use {where} after {what}")
+    return kept
 
 
 def copies(setting: Setting) -> Figures:
@@ -94,11 +105,16 @@ def graphs(setting: Setting) -> Figures:
 
 
 def refused_calls(setting: Setting) -> Figures:
-    """A call that the engine refuses raises, or is queued where it was being captured; every other one is right."""
-    raised = 0
+    """A call that the engine refuses raises, or is queued where it was being captured; every other one is right.
+
+    Closed after it, the runner keeps no memory.
+    """
+    warm_up(setting)
+    raised, before = 0, cuda.used_bytes()
     for number in range(CALLS):
         errors = 0
-        with opened(setting.plan(refused=[number]), slots=1) as runner:
+        engine = setting.plan(refused=[number], scratch_bytes=setting.memory_bytes)
+        with opened(engine, slots=1) as runner:
             for call in range(2 * CALLS):
                 try:
                     verify(runner, images(setting.small, setting.sizes[-1], seed=call))
@@ -109,7 +125,11 @@ def refused_calls(setting: Setting) -> Figures:
         raised += errors
     if raised == 0:
         raise WrongError("no call failed although the engine refused some")
-    return {"refused": CALLS, "raised": raised}
+    return {
+        "refused": CALLS,
+        "raised": raised,
+        "device_bytes": kept_since(before, f"{CALLS} runners with a refused call"),
+    }
 
 
 def too_large(setting: Setting) -> Figures:
@@ -120,14 +140,12 @@ def too_large(setting: Setting) -> Figures:
         with opened(setting.plan(scratch_bytes=4 * total)):
             pass
     except DeviceError:
-        kept = cuda.used_bytes() - before
+        kept = kept_since(before, "an engine was refused")
     else:
         raise WrongError(f"an engine that needs four times the {total / 2**20:,.0f} MiB of the device was opened")
-    if kept > ALLOWED_BYTES:
-        raise WrongError(f"{kept / 2**20:.1f} MiB stayed in use after an engine was refused")
     with opened(setting.plan()) as runner:
         verify(runner, images(setting.small, 2, seed=1))
-    return {"kept_bytes": kept}
+    return {"device_bytes": kept}
 
 
 def closing(setting: Setting) -> Figures:
@@ -145,13 +163,36 @@ def closing(setting: Setting) -> Figures:
     with suppress(RanDeployError):
         runner.infer({INPUT: images(setting.small, 2, seed=0)})
         raise WrongError("a closed runner took a batch")
-    found = {"device_bytes": cuda.used_bytes() - device, "host_bytes": host_bytes() - host}
-    for name, kept in found.items():
-        if kept > ALLOWED_BYTES:
-            raise WrongError(
-                f"{name}: {kept / 2**20:.1f} MiB stayed in use after {setting.repeats} runners were closed"
-            )
-    return {"cycles": setting.repeats, **found}
+    what = f"{setting.repeats} runners were closed"
+    return {
+        "cycles": setting.repeats,
+        "device_bytes": kept_since(device, what),
+        "host_bytes": kept_since(host, what, host_bytes),
+    }
+
+
+def closing_under_load(setting: Setting) -> Figures:
+    """Closing waits for the calls under way, which are right; those that come after are told that it is closed."""
+    with opened(setting.plan()) as runner, ThreadPoolExecutor(THREADS) as pool:
+        done = threading.Semaphore(0)
+
+        def work(thread: int) -> int:
+            for call in itertools.count():
+                try:
+                    verify(runner, images(setting.small, 3, seed=1000 * thread + call))
+                except RanDeployError as exc:
+                    if type(exc) is not RanDeployError:  # of the device, and not of the slots
+                        raise
+                    return call
+                finally:
+                    done.release()
+            raise AssertionError
+
+        jobs = [pool.submit(work, thread) for thread in range(THREADS)]
+        for _ in range(2 * THREADS):
+            done.acquire(timeout=1)  # in vain where a call failed, which its job tells
+        runner.close()
+        return {"threads": THREADS, "batches": sum(job.result() for job in jobs)}
 
 
 def leaks(setting: Setting) -> Figures:

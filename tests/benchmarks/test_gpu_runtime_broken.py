@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from ran_deploy.errors import DeviceError
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends.slots import Slots
 from ran_deploy.runtime.backends.trt_call import Call, Tensor
@@ -126,6 +127,22 @@ def devices_not_chosen(gpu, patch):
     patch(CudaPython, "current", lambda *arguments: contextlib.nullcontext())
 
 
+def closing_at_once(gpu, patch):
+    def close(slots):
+        slots._closed = True
+        for slot in slots._idle:
+            slot.close()
+
+    def taken(slots):
+        slot = slots._idle[0]
+        if slots._closed:
+            raise DeviceError("invalid handle")
+        return contextlib.nullcontext(slot)
+
+    patch(Slots, "close", close)
+    patch(Slots, "taken", taken)
+
+
 def left_out(owner, name):
     """Return what leaves out a method of the runtime."""
     return lambda gpu, patch: patch(owner, name, nothing)
@@ -144,6 +161,8 @@ BROKEN = {
     "no graph at all": (left_out(Call, "_capture"), ("CUDA graphs",)),
     "refusals unheard": (refusals_unheard, ("refused calls",)),
     "memory not freed": (left_out(cuda.DeviceMemory, "close"), ("closing",)),
+    "memory not freed after a failure": (left_out(cuda.DeviceMemory, "close"), ("refused calls",)),
+    "closing waits for nobody": (closing_at_once, ("closing under load",)),
     "memory kept at each batch": (memory_kept_at_each_batch, ("leaks",)),
     "results backwards": (results_backwards, ("pipeline",)),
     "any GPU accepted": (left_out(cuda, "require_gpu"), ("missing GPU",)),
