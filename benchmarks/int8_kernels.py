@@ -2,7 +2,7 @@
 
     python benchmarks/int8_kernels.py demo/fashion.ran
 
-OpenVINO tells of its compiled kernels; ONNX Runtime of the operators in its optimised graph.
+Both profilers name the kernels that ran: see ran_deploy.runtime.profiles.
 """
 
 from __future__ import annotations
@@ -12,43 +12,32 @@ from collections import Counter
 from pathlib import Path
 
 import click
-import onnx
 
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.errors import RanDeployError
-from ran_deploy.vendors import import_openvino
+from ran_deploy.runtime.predictor import INPUT
+from ran_deploy.runtime.profiles import PROFILERS, profile_engine
+from ran_deploy.workflows.engines.golden import read_golden
 
-ORT_CONVOLUTIONS = {"QLinearConv": "int8", "QGemm": "int8", "Conv": "float", "FusedConv": "float", "Gemm": "float"}
-
-
-def openvino_kernels(bundle: Bundle) -> Counter[str]:
-    """Return how many convolution and fully connected kernels run in each precision."""
-    core = import_openvino().Core()
-    graph = bundle.read(bundle.manifest.dialects["openvino"].graph)
-    compiled = core.compile_model(core.read_model(graph), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-    kernels: Counter[str] = Counter()
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        info = {key: str(value.value) for key, value in node.get_rt_info().items()}
-        if info.get("layerType") in ("Convolution", "FullyConnected"):
-            kernels[f"{info['runtimePrecision']} ({info['primitiveType']})"] += 1
-    return kernels
+PRODUCTS = frozenset({"Conv", "Convolution", "FullyConnected", "FusedConv", "Gemm", "QGemm", "QLinearConv"})
 
 
-def onnxruntime_kernels(bundle: Bundle) -> Counter[str]:
-    """Return how many convolution and fully connected operators are left in int8 and in float.
+def kernels(bundle: Bundle, backend: str) -> Counter[str]:
+    """Return how many convolution and fully connected kernels run in each precision, with the vendor's word for it.
 
-    Among them are BatchNormalizations between float tensors that it runs as depthwise convolutions; it names them so:
-    onnxruntime/core/optimizer/nchwc_transformer.cc, TransformBatchNormalization.
+    Among ONNX Runtime's are BatchNormalizations between float tensors that it runs as depthwise convolutions; it names
+    them so: onnxruntime/core/optimizer/nchwc_transformer.cc, TransformBatchNormalization.
     """
-    graph = bundle.read(bundle.manifest.dialects["onnxruntime"].graph)
-    engine = open_builder("onnxruntime").build(graph, BuildOptions(precision=bundle.manifest.precision))
-    kernels: Counter[str] = Counter()
-    for node in onnx.ModelProto.FromString(engine).graph.node:
-        if node.op_type in ORT_CONVOLUTIONS:
-            kind = "BatchNormalization as Conv" if "_bn_nchwc" in node.name else node.op_type
-            kernels[f"{ORT_CONVOLUTIONS[node.op_type]} ({kind})"] += 1
-    return kernels
+    graph = bundle.read(bundle.manifest.dialects[backend].graph)
+    engine = open_builder(backend).build(graph, BuildOptions(precision=bundle.manifest.precision))
+    feeds = {INPUT: read_golden(bundle).inputs[:1]}
+    found: Counter[str] = Counter()
+    for layer in profile_engine(backend, engine, feeds, runs=1, warm_up=0).layers:
+        if layer.kind in PRODUCTS:
+            kind = "BatchNormalization as Conv" if "_bn_nchwc" in layer.name else layer.kind
+            found[f"{layer.execution} ({kind})"] += 1
+    return found
 
 
 @click.command()
@@ -56,8 +45,8 @@ def onnxruntime_kernels(bundle: Bundle) -> Counter[str]:
 def main(bundle: Path) -> None:
     """Print how many kernels of BUNDLE run in each precision, for each CPU engine."""
     opened = open_bundle(bundle)
-    for backend, kernels in (("openvino", openvino_kernels(opened)), ("onnxruntime", onnxruntime_kernels(opened))):
-        for kind, count in kernels.most_common():
+    for backend in PROFILERS:
+        for kind, count in kernels(opened, backend).most_common():
             click.echo(f"{backend:<12} {count:>4}  {kind}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,10 @@ from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.errors import ConfigError
 from ran_deploy.network_parts import Part
-from ran_deploy.runtime.predictor import INPUT
+from ran_deploy.runtime.predictor import INPUT, Predictor
 from ran_deploy.runtime.profiles import PROFILERS, profile_engine
 from ran_deploy.runtime.profiles.layer_time import LayerTime
-from ran_deploy.runtime.timing import Latency, measure
+from ran_deploy.runtime.timing import Latency, Timing, measure
 from ran_deploy.workflows.bench import BenchConfig, require_batches
 from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
@@ -111,15 +111,14 @@ def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: 
         size = config.batches[0] if config.batches else predictor.batch.optimum
         require_batches(bundle, predictor, [size])
         inputs = read_golden(bundle).inputs
-        images = np.resize(inputs, (size, *inputs.shape[1:]))
-        report(f"{backend}: batch {size}, without profiling")
-        infer = functools.partial(predictor.runner.infer, {INPUT: images})
-        unprofiled = measure(infer, warm_up=config.warm_up, repeats=10, min_seconds=config.seconds)
-    runs = int(np.clip(config.seconds * 1000 / unprofiled.latency_ms.p50, FEWEST_RUNS, MOST_RUNS))
-    report(f"{backend}: batch {size}, profiling {runs} runs")
-    profile = profile_engine(
-        backend, loaded.engine.data, {INPUT: images}, runs=runs, warm_up=config.warm_up, threads=config.threads
-    )
+        feeds = {INPUT: np.resize(inputs, (size, *inputs.shape[1:]))}
+        report(f"{backend}: batch {size}")
+        before = _unprofiled(predictor, feeds, config)
+        runs = int(np.clip(config.seconds * 1000 / before.latency_ms.p50, FEWEST_RUNS, MOST_RUNS))
+        profile = profile_engine(
+            backend, loaded.engine.data, feeds, runs=runs, warm_up=config.warm_up, threads=config.threads
+        )
+        unprofiled = Timing((*before.durations_ms, *_unprofiled(predictor, feeds, config).durations_ms))
     layers, missing = _placed(bundle, backend, profile.layers)
     return BundleProfile(
         backend=backend,
@@ -135,6 +134,12 @@ def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: 
         parts_missing=missing,
         layers=layers,
     )
+
+
+def _unprofiled(predictor: Predictor, feeds: Mapping[str, np.ndarray], config: BenchConfig) -> Timing:
+    """Time whole batches; done before the profile and again behind it, as other load comes and goes."""
+    infer = functools.partial(predictor.runner.infer, feeds)
+    return measure(infer, warm_up=config.warm_up, repeats=FEWEST_RUNS, min_seconds=config.seconds / 2)
 
 
 def _placed(bundle: Bundle, backend: str, times: Sequence[LayerTime]) -> tuple[tuple[Layer, ...], str | None]:

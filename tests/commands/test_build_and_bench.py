@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,17 +193,6 @@ def test_bench_gives_every_layer_in_json(call, demo):
     assert [(layer["kind"], layer["path"], layer["execution"]) for layer in stem] == [
         ("QLinearConv", "stem.0", "uint8")
     ]
-
-
-def test_bench_profiles_layers_alone_where_the_graph_cannot_be_read(call, demo, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ran_deploy.converters.attribution", None)
-    options = ["--profile", "--backend", "onnxruntime", "--seconds", 0.05, "--cache-dir", demo.cache]
-    outcome = call("ran-bench", demo.bundle, *options)
-    assert outcome.status == 0, outcome.err
-    assert "no parts of the network: the graph cannot be read" in outcome.out
-    assert "pip install 'ran-deploy[export]'" in outcome.out
-    assert "attention module" not in outcome.out
-    assert "QLinearConv" in outcome.out or "Resize" in outcome.out
 
 
 def test_bench_profiles_one_batch_size_that_the_engine_takes(call, demo):

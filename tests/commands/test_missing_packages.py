@@ -45,6 +45,16 @@ def test_a_recipe_for_trtexec_needs_onnx_and_says_so(demo, tmp_path):
     assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
 
 
+def test_a_profile_without_the_graph_is_of_layers_alone_and_says_why(demo):
+    options = ["--profile", "--backend", "onnxruntime", "--seconds", "0.05", "--cache-dir", demo.cache]
+    done = run_without(("onnx", "onnx_ir"), "bench", demo.bundle, *options)
+    assert done.returncode == 0, done.stderr
+    reason = "no parts of the network: the graph cannot be read (No module named 'onnx"
+    assert any(line.startswith(reason) and "'ran-deploy[export]'" in line for line in done.stdout.splitlines())
+    assert "soft mask" not in done.stdout
+    assert len(done.stdout.partition("longest layers, ms")[2].splitlines()) == 11
+
+
 def test_a_missing_package_that_no_extra_brings_is_a_fault_of_the_installation(demo):
     done = run_without(("msgspec",), "bench", demo.bundle)
     assert "Traceback" in done.stderr
