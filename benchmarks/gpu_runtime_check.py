@@ -52,6 +52,7 @@ CHECKS: Mapping[str, Callable[[Setting], Figures]] = {
     "threads, copied": functools.partial(runtime_checks.threads, mapped=False),
     "threads, mapped memory": functools.partial(runtime_checks.threads, mapped=True),
     "CUDA graphs": runtime_checks.graphs,
+    "batches filled up": runtime_checks.filled_batches,
     "refused calls": runtime_checks.refused_calls,
     "engine larger than memory": runtime_checks.too_large,
     "closing": runtime_checks.closing,

@@ -13,7 +13,9 @@ from gpu.checks import ALLOWED_BYTES, host_bytes, leak
 from gpu.kernel_engine import expected_logits
 from gpu.runtime_setting import CALLS, NotRunError, Setting, WrongError, images, opened, require_equal, verify
 
+from ran_deploy.batch_padding import every_padding
 from ran_deploy.errors import BackendUnavailableError, DeviceError, RanDeployError
+from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.cuda.binding import binding
 from ran_deploy.runtime.pipeline import run_pipeline
@@ -102,6 +104,24 @@ def graphs(setting: Setting) -> Figures:
                 "that had come before; expected none, as a graph launches them"
             )
     return {"launched as a graph": setting.repeats}
+
+
+def filled_batches(setting: Setting) -> Figures:
+    """Batches that are filled up are right, and all run as one graph, which is there though other sizes had theirs."""
+    *_, padding = every_padding(BatchProfile(minimum=1, optimum=1, maximum=max(setting.sizes)))
+    sizes = range(padding.least, padding.size + 1)
+    with opened(setting.plan(), slots=1, padding=(padding,)) as runner:
+        for seed, size in enumerate([*range(1, padding.least)] * CALLS + [*sizes] * CALLS):
+            verify(runner, images(setting.small, size, seed=seed))
+        launched = setting.driver.launched
+        for size in sizes:
+            verify(runner, images(setting.small, size, seed=-size % 2**32))
+        if setting.captures and setting.driver.launched != launched:
+            raise WrongError(
+                f"the host launched {setting.driver.launched - launched} kernels for {len(sizes)} batches that were "
+                "filled up; expected none, as a graph launches them"
+            )
+    return {"sizes": len(sizes), "filled up to": padding.size}
 
 
 def refused_calls(setting: Setting) -> Figures:

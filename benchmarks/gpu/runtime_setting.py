@@ -12,6 +12,8 @@ from gpu.driver import Driver
 from gpu.kernel_engine import expected_logits, kernel_tensorrt, plan
 
 from ran_deploy import vendors
+from ran_deploy.batch_padding import Padding
+from ran_deploy.engine_traits import EngineTraits
 from ran_deploy.runtime.backends.trt import TensorRtRunner
 from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
@@ -66,9 +68,17 @@ def put_in_place(driver: Driver) -> None:
 
 
 @contextlib.contextmanager
-def opened(engine: bytes, *, slots: int = 2, graphs: bool = True, mapped: bool | None = None) -> Iterator[Runner]:
+def opened(
+    engine: bytes,
+    *,
+    slots: int = 2,
+    graphs: bool = True,
+    mapped: bool | None = None,
+    padding: tuple[Padding, ...] = (),
+) -> Iterator[Runner]:
     """Open an engine as `ran_deploy` does, and close it afterwards."""
-    runner = TensorRtRunner(engine, slots=slots, graphs=graphs, mapped=mapped)
+    traits = EngineTraits(padding=padding)
+    runner = TensorRtRunner(engine, traits=traits, slots=slots, graphs=graphs, mapped=mapped)
     try:
         yield runner
     finally:

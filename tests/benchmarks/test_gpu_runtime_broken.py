@@ -111,6 +111,17 @@ def slow_second_slot(gpu, patch):
     patch(Slots, "taken", slowed)
 
 
+def last_rows(gpu, patch):
+    infer = Slot.infer
+
+    def other_rows(slot, arrays, shapes, profile):
+        whole = {name: np.resize(array, shapes[name]) for name, array in arrays.items()}
+        count = min(map(len, arrays.values()))
+        return {name: rows[-count:] for name, rows in infer(slot, whole, shapes, profile).items()}
+
+    patch(Slot, "infer", other_rows)
+
+
 def results_backwards(gpu, patch):
     def backwards(sources, **options):
         yield from reversed(list(run_pipeline(sources, **options)))
@@ -158,7 +169,12 @@ BROKEN = {
     "a slot for several threads": (slot_for_several_threads, ("threads, copied", "threads, mapped memory")),
     "a graph that is not launched": (left_out(cuda.Stream, "launch"), ("batches, copied", "CUDA graphs")),
     "a graph of an old address": (stale_address_in_the_graph, ("batches, copied", "CUDA graphs")),
-    "no graph at all": (left_out(Call, "_capture"), ("CUDA graphs",)),
+    "no graph at all": (left_out(Call, "_capture"), ("CUDA graphs", "batches filled up")),
+    "rows of what fills a batch up": (last_rows, ("batches filled up",)),
+    "no graph for what is filled up": (
+        lambda gpu, patch: patch(Slot, "_is_filled", lambda *arguments: False),
+        ("batches filled up",),
+    ),
     "refusals unheard": (refusals_unheard, ("refused calls",)),
     "memory not freed": (left_out(cuda.DeviceMemory, "close"), ("closing",)),
     "memory not freed after a failure": (left_out(cuda.DeviceMemory, "close"), ("refused calls",)),

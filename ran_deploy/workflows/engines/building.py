@@ -82,7 +82,7 @@ def build_engine(
     with trt_dla.on_core(options.gpu.dla_core):
         dla = dla_layers(backend, graph, options) if options.gpu.dla_core is not None else None
         engine = engine_from_graph(backend, graph, options, cache_dir=cache_dir, progress=progress)
-        padding = measure_padding(backend, engine, read_golden(bundle).inputs[0]) if pad_batches else None
+        padding = _measured_padding(bundle, backend, engine) if pad_batches else None
         if padding is not None:
             engine = replace(engine, padding=padding.padding)
         result, text = _proven(bundle, backend, engine, cache_dir)
@@ -118,6 +118,15 @@ def _require_padding(backend: str) -> None:
         raise ConfigError(f"--pad-batches is about CUDA graphs, and {backend} runs on the CPU: leave it out.")
     if reason := unavailable_reason(backend):
         raise BackendUnavailableError(f"--pad-batches times batches on the GPU that will run them: {reason}")
+
+
+def _measured_padding(bundle: Bundle, backend: str, engine: CachedEngine) -> MeasuredPadding | None:
+    """Return what filling batches up gains; None, with a warning, where that cannot be timed: it takes memory."""
+    try:
+        return measure_padding(backend, engine, read_golden(bundle).inputs[0])
+    except RanDeployError as exc:  # the engine is as good without
+        logger.warning("no batches are filled up, as they cannot be timed: %s", exc)
+        return None
 
 
 def _proven(

@@ -128,6 +128,7 @@ def test_where_memory_is_short_it_is_filled_up_all_the_same(opened, ran, caplog)
         check(runner, 7, seed)
     assert [size for _, size in ran] == [8, 8, 8]
     assert caplog.text.count("no further batch size gets a context of its own") == 1
+    assert gpu.calls["create_execution_context"] == 2  # it is not tried again
 
 
 def test_a_batch_that_is_too_large_is_told_as_it_is(opened):

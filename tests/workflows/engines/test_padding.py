@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from dataclasses import replace
@@ -111,29 +112,42 @@ def bundle(demo, tmp_path):
     return open_bundle(tmp_path / "rows.ran")
 
 
-def test_what_was_measured_once_is_kept_proven_and_done_at_every_load(
-    bundle, stand_in, launches_cost, tmp_path, monkeypatch
-):
-    plan = engine_bytes([(1, 4, 8)], image=(*bundle.manifest.preprocessing.crop, 3))
-    stand_in(delay_s=0.0)
-    monkeypatch.setattr(
-        timed_build, "open_builder", lambda backend: SimpleNamespace(build=lambda graph, options, progress=None: plan)
-    )
+@pytest.fixture
+def build(bundle, stand_in, tmp_path, monkeypatch):
+    """Return a GPU, and what has an engine of the stand-in built for batches of 1 to 8."""
+    gpu, plan = stand_in(delay_s=0.0), engine_bytes([(1, 4, 8)], image=(*bundle.manifest.preprocessing.crop, 3))
+    made = SimpleNamespace(build=lambda graph, options, progress=None: plan)
+    monkeypatch.setattr(timed_build, "open_builder", lambda backend: made)
     monkeypatch.setattr(building, "inspect_engine", lambda package, data, traits: '{"Layers": []}')
-    monkeypatch.setattr(padding, "SECONDS", 0.02)
     sizes = BatchProfile(minimum=1, optimum=4, maximum=8)
-    built = build_engine(bundle, "tensorrt", cache_dir=tmp_path, batch=sizes, pad_batches=True)
-    assert built.padding.padding == (Padding(least=3, size=4), Padding(least=5, size=8))
-    assert [check.batch_size for check in built.self_test.batches] == [1, 3, 5, 8]
+    return gpu, functools.partial(build_engine, bundle, "tensorrt", cache_dir=tmp_path, batch=sizes)
+
+
+def test_what_was_measured_once_is_kept_proven_and_done_at_every_load(
+    bundle, build, launches_cost, tmp_path, monkeypatch
+):
+    _, built = build
+    first = built(pad_batches=True)
+    assert first.padding.padding == (Padding(least=3, size=4), Padding(least=5, size=8))
+    assert [check.batch_size for check in first.self_test.batches] == [1, 3, 5, 8]
     monkeypatch.setattr(padding, "measure_in_turn", None)  # never again
     with load_engine(bundle, "tensorrt", cache_dir=tmp_path).predictor as predictor:
-        assert predictor.padding == built.padding.padding
+        assert predictor.padding == first.padding.padding
         images = np.random.default_rng(2).integers(0, 256, (3, *bundle.manifest.preprocessing.crop, 3), dtype=np.uint8)
         np.testing.assert_array_equal(predictor.infer_batch(images), row_sums(images))
     says = "  padding: batches run filled up, of 3 as 4, of 5 to 7 as 8"
     assert says in report_lines(device_report(bundle, tmp_path))
-    build_engine(bundle, "tensorrt", cache_dir=tmp_path, batch=sizes)
+    assert built().padding is None
     assert says not in report_lines(device_report(bundle, tmp_path))
+
+
+def test_an_engine_whose_batches_cannot_be_timed_is_kept_as_it_is(build, caplog):
+    gpu, built = build
+    gpu.fail("create_execution_context", "MemoryAllocation")
+    engine = built(pad_batches=True)
+    assert engine.padding is None
+    assert engine.self_test.passed
+    assert "no batches are filled up, as they cannot be timed: tensorrt cannot prepare this engine" in caplog.text
 
 
 def test_batches_are_timed_on_the_gpu_that_runs_them_alone(bundle, tmp_path):
