@@ -17,7 +17,7 @@ from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.errors import RanDeployError
 from ran_deploy.runtime.predictor import INPUT
-from ran_deploy.runtime.profiles import PROFILERS, profile_engine
+from ran_deploy.runtime.profiles import profile_engine
 from ran_deploy.workflows.engines.golden import read_golden
 
 PRODUCTS = frozenset({"Conv", "Convolution", "FullyConnected", "FusedConv", "Gemm", "QGemm", "QLinearConv"})
@@ -45,7 +45,7 @@ def kernels(bundle: Bundle, backend: str) -> Counter[str]:
 def main(bundle: Path) -> None:
     """Print how many kernels of BUNDLE run in each precision, for each CPU engine."""
     opened = open_bundle(bundle)
-    for backend in PROFILERS:
+    for backend in ("openvino", "onnxruntime"):
         for kind, count in kernels(opened, backend).most_common():
             click.echo(f"{backend:<12} {count:>4}  {kind}")
 

@@ -17,6 +17,7 @@ from ran_deploy.converters.builders import trt as builder
 from ran_deploy.converters.builders import trt_dla as dla
 from ran_deploy.converters.builders import trt_inspector as inspection
 from ran_deploy.runtime.backends import trt_call, trt_dla, trt_engine, trt_profiles, trt_slot
+from ran_deploy.runtime.profiles import trt as trt_profiler
 
 LISTED = json.loads((Path(__file__).parent / "vendor_facts" / "tensorrt_names.json").read_text())
 # Variables and attributes of the sources that hold TensorRT's objects; the module itself is "".
@@ -58,6 +59,7 @@ OWNERS = {
         "strategies": "CudaGraphStrategy",
     },
     trt_profiles: {"engine": "ICudaEngine"},
+    trt_profiler: {"trt": ""},
     trt_slot: {"context": "IExecutionContext"},
     tensorrt_refit: {"trt": "", "refitter": "Refitter", "parser": "OnnxParserRefitter"},
     vendors: {"trt": "", "levels": "ILogger.Severity", "error": "ParserError"},
@@ -109,6 +111,11 @@ def test_the_names_are_found_in_the_sources():
         USED
     )
     assert {("Runtime", "DLA_core"), ("Runtime", "num_DLA_cores"), ("Builder", "num_DLA_cores")} <= set(USED)
+    assert {
+        ("", "IProfiler"),
+        ("IExecutionContext", "profiler"),
+        ("IExecutionContext", "enqueue_emits_profile"),
+    } <= set(USED)
     assert len(USED) > 45
 
 
@@ -145,3 +152,7 @@ def test_hardware_levels_are_named_as_tensorrt_names_them():
     old, new = (set(table["classes"]["HardwareCompatibilityLevel"]) for table in LISTED.values())
     assert set(builder.HARDWARE_LEVELS.values()) - old == {"SAME_COMPUTE_CAPABILITY"}
     assert set(builder.HARDWARE_LEVELS.values()) <= new
+
+
+def test_what_a_profiler_is_told_of_layers_by_is_named_as_tensorrt_names_it():
+    assert [table["classes"]["IProfiler"] for table in LISTED.values()] == [["report_layer_time"]] * len(LISTED)

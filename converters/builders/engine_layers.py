@@ -47,7 +47,7 @@ class EngineLayer:
     """One kernel of an engine; `kind` is the vendor's word, types are None where the vendor says none.
 
     `precision` is what it computes in: the type of the weights; without weights the widest type it reads or writes.
-    `operators` is how many of the graph's nodes, weights included, it does the work of.
+    `origins` are the graph's nodes, weights included, it does the work of.
     """
 
     name: str
@@ -55,7 +55,7 @@ class EngineLayer:
     precision: str | None
     reads: tuple[str | None, ...]
     writes: tuple[str | None, ...]
-    operators: int
+    origins: tuple[str, ...]
     product: bool  # a convolution or matrix product
 
     @property
@@ -107,7 +107,7 @@ def layers_from_inspector(text: str) -> EngineLayers:
         precisions=_counted(layer.precision or "unknown" for layer in computing),
         conversions=_counted(layer.conversion for layer in layers if layer.converts),
         in_fp32=tuple(layer.name for layer in computing if layer.precision == "fp32"),
-        fused=sum(layer.operators > 1 for layer in computing),
+        fused=sum(len(layer.origins) > 1 for layer in computing),
         products=sum(layer.product for layer in computing),
         int8_products=sum(layer.product and layer.precision == "int8" for layer in computing),
         layers=layers,
@@ -129,7 +129,7 @@ def _layer(entry: str | Mapping[str, Any]) -> EngineLayer:
         precision=(weights or first) if product else _widest((*reads, *writes)),
         reads=reads,
         writes=writes,
-        operators=_operators(entry),
+        origins=_origins(entry),
         product=product,
     )
 
@@ -153,9 +153,9 @@ def _widest(types: Iterable[str | None]) -> str | None:
     return next((each for each in _WIDEST_FIRST if each in found), next((each for each in found if each), None))
 
 
-def _operators(entry: Mapping[str, Any]) -> int:
-    origins = set(_ORIGIN.findall(entry.get("Metadata", "")))
-    return len(origins) or len(entry["Name"].split(" + "))
+def _origins(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    named = tuple(dict.fromkeys(_ORIGIN.findall(entry.get("Metadata", ""))))
+    return named or tuple(entry["Name"].split(" + "))
 
 
 def _counted(words: Iterable[str]) -> dict[str, int]:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ran_deploy.bundle import Bundle, open_bundle
+from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders import GpuOptions
-from ran_deploy.errors import ConfigError
+from ran_deploy.converters.builders.engine_layers import layers_from_inspector
+from ran_deploy.converters.builders.trt_inspector import inspect_engine
+from ran_deploy.errors import BuildError, ConfigError
 from ran_deploy.network_parts import Part
 from ran_deploy.runtime.predictor import INPUT, Predictor
-from ran_deploy.runtime.profiles import PROFILERS, profile_engine
+from ran_deploy.runtime.profiles import profile_engine
 from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.runtime.timing import Latency, Timing, measure
 from ran_deploy.workflows.bench import BenchConfig, require_batches
 from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
-from ran_deploy.workflows.engines.loading import engine_graph, expand_backends, load_engine
+from ran_deploy.workflows.engines.loading import BUILT_ON_REQUEST, engine_graph, expand_backends, load_engine
 
 __all__ = ["BundleProfile", "Layer", "ModuleTotal", "PartTotal", "profile_bundle"]
+
+logger = logging.getLogger(__name__)
 
 FEWEST_RUNS, MOST_RUNS = 10, 100  # ONNX Runtime keeps an event for each kernel of each run
 
@@ -99,9 +105,6 @@ def profile_bundle(config: BenchConfig, report: Callable[[str], None] = lambda l
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     with using_device(config.device, bundle, config.backends, config.cache_dir):
         backends = expand_backends(bundle, config.backends, config.cache_dir)
-        unknown = [backend for backend in backends if backend not in PROFILERS]
-        if unknown:
-            raise ConfigError(f"No profile of {unknown[0]} engines; choose --backend {' or '.join(PROFILERS)}.")
         return [_profile_backend(bundle, backend, config, report) for backend in backends]
 
 
@@ -116,10 +119,17 @@ def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: 
         before = _unprofiled(predictor, feeds, config)
         runs = int(np.clip(config.seconds * 1000 / before.latency_ms.p50, FEWEST_RUNS, MOST_RUNS))
         profile = profile_engine(
-            backend, loaded.engine.data, feeds, runs=runs, warm_up=config.warm_up, threads=config.threads
+            backend,
+            loaded.engine.data,
+            feeds,
+            runs=runs,
+            warm_up=config.warm_up,
+            threads=config.threads,
+            traits=loaded.engine.traits,
         )
         unprofiled = Timing((*before.durations_ms, *_unprofiled(predictor, feeds, config).durations_ms))
-    layers, missing = _placed(bundle, backend, profile.layers)
+    gpu = GpuOptions(half_pixel=loaded.engine.half_pixel)
+    layers, missing = _placed(bundle, backend, gpu, inspected(backend, loaded.engine, profile.layers))
     return BundleProfile(
         backend=backend,
         batch=size,
@@ -142,7 +152,27 @@ def _unprofiled(predictor: Predictor, feeds: Mapping[str, np.ndarray], config: B
     return measure(infer, warm_up=config.warm_up, repeats=FEWEST_RUNS, min_seconds=config.seconds / 2)
 
 
-def _placed(bundle: Bundle, backend: str, times: Sequence[LayerTime]) -> tuple[tuple[Layer, ...], str | None]:
+def inspected(backend: str, engine: CachedEngine, times: Sequence[LayerTime]) -> Sequence[LayerTime]:
+    """Return the layers of a TensorRT engine with what its inspector tells of them; others as they are."""
+    if backend not in BUILT_ON_REQUEST:
+        return times
+    try:
+        text = inspect_engine(backend.replace("-", "_"), engine.data, engine.traits)
+        told = {layer.name: layer for layer in layers_from_inspector(text).layers}
+    except BuildError as exc:  # the names say most of it
+        logger.warning("%s", exc)
+        return times
+    return [
+        replace(time, kind=layer.kind, execution=layer.precision or "", origins=layer.origins, converts=layer.converts)
+        if (layer := told.get(time.name)) is not None
+        else time
+        for time in times
+    ]
+
+
+def _placed(
+    bundle: Bundle, backend: str, gpu: GpuOptions, times: Sequence[LayerTime]
+) -> tuple[tuple[Layer, ...], str | None]:
     """Return the layers with their parts, or why those are missing."""
     try:
         from ran_deploy.converters.attribution import attribute
@@ -150,7 +180,7 @@ def _placed(bundle: Bundle, backend: str, times: Sequence[LayerTime]) -> tuple[t
     except ImportError as exc:
         missing = f"the graph cannot be read ({exc}): pip install 'ran-deploy[export]'"
         return tuple(_layer(time, (), "", None, "") for time in times), missing
-    graph = model_from_bytes(engine_graph(bundle, backend, GpuOptions())).graph
+    graph = model_from_bytes(engine_graph(bundle, backend, gpu)).graph
     layers = []
     for time, found in zip(times, attribute(graph, [time.origins for time in times]), strict=True):
         if found.place is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class TensorRtRunner:
     Any thread may call, whatever its own device is. A slot takes memory when so many threads call at once.
     Without `graphs` no CUDA graph is captured; else the first `repeated` batch sizes that come again have one, and
     those that others are filled up to. `mapped`: the engine works in the host's memory, without copies; as a rule it
-    does so on integrated GPUs. `kernels`, of TensorRT-RTX, is written when the runner is closed.
+    does so on integrated GPUs. `kernels`, of TensorRT-RTX, is written when the runner is closed. `profiler` is an
+    IProfiler that each run reports its layers to.
     """
 
     package = "tensorrt"
@@ -52,6 +54,7 @@ class TensorRtRunner:
         graphs: bool = True,
         repeated: int = REPEATED,
         mapped: bool | None = None,
+        profiler: Any = None,
     ) -> None:
         del threads  # the work is the GPU's
         self.require()
@@ -61,7 +64,13 @@ class TensorRtRunner:
         with cuda.on_device(self._device):
             compiled = kernels.read() if kernels is not None else b""
             loaded = TensorRtEngine(
-                self.package, engine, traits, graphs=graphs, compiled=compiled, dla_core=self._dla_core()
+                self.package,
+                engine,
+                traits,
+                graphs=graphs,
+                compiled=compiled,
+                dla_core=self._dla_core(),
+                profiler=profiler,
             )
             self._engine: TensorRtEngine | None = loaded
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles

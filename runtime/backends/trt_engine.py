@@ -24,6 +24,7 @@ class TensorRtEngine:
     """An engine on the calling thread's device; everything is to be used while that device is current.
 
     `compiled` is what `newly_compiled` gave of such an engine before. `dla_core` is where the layers for DLA run.
+    `profiler` is an IProfiler that every context reports each run's layers to.
     Raises: EngineMismatchError if `data` is no engine for this package and device, or it does not get all its weights;
     BackendUnavailableError without that DLA core.
     """
@@ -37,6 +38,7 @@ class TensorRtEngine:
         graphs: bool = True,
         compiled: bytes = b"",
         dla_core: int | None = None,
+        profiler: Any = None,
     ) -> None:
         self.package = package
         self._trt: Any = import_tensorrt(package)
@@ -65,6 +67,7 @@ class TensorRtEngine:
         self._graphs = graphs
         self.captures = graphs and package == "tensorrt"  # whether we capture graphs; TensorRT-RTX has its own way
         self._compiled = compiled
+        self._profiler = profiler
         self._kernels: Any = None  # TensorRT-RTX's cache of them, which the contexts share
         self.scratch_bytes = int(self._engine.device_memory_size_v2)  # enough for any profile
 
@@ -77,6 +80,9 @@ class TensorRtEngine:
             context = self._engine.create_execution_context(self._context_options(repeated))
         if context is None:
             raise DeviceError(f"{self.package} cannot prepare this engine: {self.reason()}.")
+        if self._profiler is not None:
+            context.profiler = self._profiler
+            context.enqueue_emits_profile = True  # at the end of each run, without being asked
         return context
 
     def newly_compiled(self) -> bytes:

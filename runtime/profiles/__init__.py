@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.profiles.layer_time import EngineProfile
 
 __all__ = ["PROFILERS", "profile_engine"]
@@ -15,6 +16,8 @@ __all__ = ["PROFILERS", "profile_engine"]
 PROFILERS = {
     "openvino": "ran_deploy.runtime.profiles.ov:profile",
     "onnxruntime": "ran_deploy.runtime.profiles.ort:profile",
+    "tensorrt": "ran_deploy.runtime.profiles.trt:profile_tensorrt",
+    "tensorrt-rtx": "ran_deploy.runtime.profiles.trt:profile_tensorrt_rtx",
 }
 
 
@@ -22,12 +25,26 @@ class Profiler(Protocol):
     """What an entry of PROFILERS names."""
 
     def __call__(
-        self, engine: bytes, feeds: Mapping[str, np.ndarray], *, runs: int, warm_up: int, threads: int = 0
+        self,
+        engine: bytes,
+        feeds: Mapping[str, np.ndarray],
+        *,
+        runs: int,
+        warm_up: int,
+        threads: int = 0,
+        traits: EngineTraits = NO_TRAITS,
     ) -> EngineProfile: ...
 
 
 def profile_engine(
-    backend: str, engine: bytes, feeds: Mapping[str, np.ndarray], *, runs: int, warm_up: int, threads: int = 0
+    backend: str,
+    engine: bytes,
+    feeds: Mapping[str, np.ndarray],
+    *,
+    runs: int,
+    warm_up: int,
+    threads: int = 0,
+    traits: EngineTraits = NO_TRAITS,
 ) -> EngineProfile:
     """Load `engine`, whose digest the caller has checked, once more with its vendor's profiler on, and run it.
 
@@ -36,4 +53,4 @@ def profile_engine(
     """
     module, name = PROFILERS[backend].split(":")
     profiler: Profiler = getattr(importlib.import_module(module), name)
-    return profiler(engine, feeds, runs=runs, warm_up=warm_up, threads=threads)
+    return profiler(engine, feeds, runs=runs, warm_up=warm_up, threads=threads, traits=traits)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.backends.ort import open_session, session_options
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
 from ran_deploy.runtime.timing import measure
@@ -43,9 +44,16 @@ class Event(msgspec.Struct):
 
 
 def profile(
-    engine: bytes, feeds: Mapping[str, np.ndarray], *, runs: int, warm_up: int, threads: int = 0
+    engine: bytes,
+    feeds: Mapping[str, np.ndarray],
+    *,
+    runs: int,
+    warm_up: int,
+    threads: int = 0,
+    traits: EngineTraits = NO_TRAITS,
 ) -> EngineProfile:
     """Return the median time of each kernel. Raises: EngineMismatchError if ONNX Runtime cannot load `engine`."""
+    del traits  # its engines hold all they need
     with tempfile.TemporaryDirectory(prefix="ran-deploy-") as folder:
         options = session_options(threads)
         options.enable_profiling = True

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.backends.ov import compiled_model
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
 from ran_deploy.runtime.timing import measure
@@ -21,12 +22,19 @@ CONVERSIONS = frozenset({"Convert", "FakeQuantize", "Reorder", "Transpose"})
 
 
 def profile(
-    engine: bytes, feeds: Mapping[str, np.ndarray], *, runs: int, warm_up: int, threads: int = 0
+    engine: bytes,
+    feeds: Mapping[str, np.ndarray],
+    *,
+    runs: int,
+    warm_up: int,
+    threads: int = 0,
+    traits: EngineTraits = NO_TRAITS,
 ) -> EngineProfile:
     """Return the mean time of each kernel, as OpenVINO keeps no single ones.
 
     Raises: EngineMismatchError if OpenVINO cannot load `engine`.
     """
+    del traits  # its engines hold all they need
     model = compiled_model(engine, threads, PERF_COUNT=True)
     request = model.create_infer_request()
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ran_deploy.bundle import open_bundle
+from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.attribution import attribute
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.graph import MODULE, model_bytes, model_from_bytes
 from ran_deploy.errors import ConfigError
+from ran_deploy.manifest import BatchProfile
 from ran_deploy.network_parts import Part
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.profiles import PROFILERS, profile_engine
+from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.workflows.bench import BenchConfig
 from ran_deploy.workflows.evaluation.evaluators import REFERENCE_FILE
-from ran_deploy.workflows.profile import Layer, module_totals, part_totals, profile_bundle
+from ran_deploy.workflows.profile import Layer, inspected, module_totals, part_totals, profile_bundle
 
 CPU = ("openvino", "onnxruntime")
 MODULES = ["stage1.module1", "stage2.module1", "stage3.module1"]
@@ -119,6 +124,30 @@ def test_several_batch_sizes_are_refused(demo):
     config = BenchConfig(bundle=demo.bundle, batches=(1, 4))
     with pytest.raises(ConfigError, match=r"of one batch size; found 1, 4\. Give --batch once"):
         profile_bundle(config)
+
+
+ENGINE = CachedEngine(data=b"", batch=BatchProfile(minimum=1, optimum=2, maximum=4), required={}, proven=True)
+INSPECTED = json.loads((Path(__file__).parents[1] / "vendor_facts" / "inspector_samples.json").read_text())[0]
+
+
+def reported(name: str) -> LayerTime:
+    return LayerTime(name=name, kind="", execution="", origins=(name,), converts=False, ms=0.5)
+
+
+def test_layers_of_tensorrt_are_described_by_its_inspector(monkeypatch):
+    monkeypatch.setattr("ran_deploy.workflows.profile.inspect_engine", lambda *engine: json.dumps(INSPECTED))
+    names = ["QuantizeLinear_2", "conv1.weight + QuantizeLinear_7 + Conv_9 + MaxPool_12", "of another profile"]
+    quantize, convolution, other = inspected("tensorrt", ENGINE, [reported(name) for name in names])
+    assert (quantize.kind, quantize.converts, quantize.origins) == ("Reformat", True, ("QuantizeLinear_2",))
+    assert (convolution.kind, convolution.execution, convolution.ms) == ("ConvActPool", "int8", 0.5)
+    assert convolution.origins == ("conv1.weight", "QuantizeLinear_7", "Conv_9", "MaxPool_12")
+    assert other == reported("of another profile")
+
+
+def test_layers_of_tensorrt_keep_their_names_where_the_inspector_fails(monkeypatch, caplog):
+    monkeypatch.setattr("ran_deploy.workflows.profile.inspect_engine", lambda *engine: "no JSON")
+    assert inspected("tensorrt", ENGINE, [reported("a")]) == [reported("a")]
+    assert "gave no list of layers" in caplog.text
 
 
 @pytest.mark.parametrize("backend", PROFILERS)

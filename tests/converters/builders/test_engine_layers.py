@@ -50,7 +50,7 @@ def test_the_kernels_named_for_int8_are_those_found_in_int8():
 def test_a_convolution_that_adds_a_float_branch_is_still_int8():
     layer = next(layer for layer in summary(INT8_RESNET).layers if "Conv_284" in layer.name)
     assert (layer.reads, layer.writes) == (("int8", "fp32"), ("fp32",))
-    assert (layer.precision, layer.operators) == ("int8", 5)
+    assert (layer.precision, len(layer.origins)) == ("int8", 5)
 
 
 def test_layers_that_convert_or_do_nothing_compute_in_no_precision():
@@ -67,13 +67,13 @@ def test_layers_that_convert_or_do_nothing_compute_in_no_precision():
 def test_nvidias_documented_layer_is_one_int8_product_of_three_nodes():
     found = summary(IN_DETAIL)
     assert (found.precisions, found.products, found.int8_products, found.fused) == ({"int8": 1}, 1, 1, 1)
-    assert found.layers[0].operators == 3
+    assert len(found.layers[0].origins) == 3
 
 
 def test_metadata_names_the_nodes_where_the_name_does_not():
     sample = copy.deepcopy(FIRST_LAYER)
     sample["Layers"][0]["Metadata"] = "[ONNX Layer: stem]\x1e[ONNX Layer: relu]\x1f[ONNX Layer: stem]"
-    assert summary(sample).layers[0].operators == 2
+    assert len(summary(sample).layers[0].origins) == 2
 
 
 @pytest.mark.parametrize("key", ["DataType", "Datatype"])
