@@ -27,12 +27,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
-from gpu import runtime_checks, runtime_speed
+from gpu import runtime_checks, runtime_failures, runtime_speed
 from gpu.device import binding_versions, device_record
 from gpu.driver import Driver, cuda_driver
-from gpu.runtime_checks import Figures
 from gpu.runtime_results import BindingResult, Check, Outcome, RuntimeReport, markdown
-from gpu.runtime_setting import NotRunError, Setting, WrongError, put_in_place
+from gpu.runtime_setting import Figures, NotRunError, Setting, WrongError, put_in_place
 
 from ran_deploy.errors import BackendUnavailableError, ConfigError, RanDeployError
 from ran_deploy.report.writing import check_report_path
@@ -53,14 +52,14 @@ CHECKS: Mapping[str, Callable[[Setting], Figures]] = {
     "threads, mapped memory": functools.partial(runtime_checks.threads, mapped=True),
     "CUDA graphs": runtime_checks.graphs,
     "batches filled up": runtime_checks.filled_batches,
-    "refused calls": runtime_checks.refused_calls,
-    "engine larger than memory": runtime_checks.too_large,
-    "closing": runtime_checks.closing,
-    "closing under load": runtime_checks.closing_under_load,
-    "leaks": runtime_checks.leaks,
+    "refused calls": runtime_failures.refused_calls,
+    "engine larger than memory": runtime_failures.too_large,
+    "closing": runtime_failures.closing,
+    "closing under load": runtime_failures.closing_under_load,
+    "leaks": runtime_failures.leaks,
     "pipeline": runtime_checks.pipeline,
-    "missing GPU": runtime_checks.missing_device,
-    "another GPU": runtime_checks.other_device,
+    "missing GPU": runtime_failures.missing_device,
+    "another GPU": runtime_failures.other_device,
     "copies beside kernels": runtime_speed.overlap,
     "gain of CUDA graphs": runtime_speed.graph_gain,
     "gain of a second slot": runtime_speed.second_slot,

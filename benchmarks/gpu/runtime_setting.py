@@ -19,6 +19,8 @@ from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
 
+Figures = dict[str, float]  # what a check found, by name
+THREADS = 4
 CALLS = GRAPH_CALLS + 2  # of one size: queued, captured, and launched again with other images
 
 

@@ -10,8 +10,7 @@ from contextlib import ExitStack
 import numpy as np
 from gpu.gains import graph_gains, slot_gain
 from gpu.kernel_engine import expected_logits
-from gpu.runtime_checks import Figures
-from gpu.runtime_setting import NotRunError, Setting, WrongError, images, require_equal
+from gpu.runtime_setting import Figures, NotRunError, Setting, WrongError, images, require_equal
 
 from ran_deploy.cache import CachedEngine
 from ran_deploy.engine_traits import NO_TRAITS
