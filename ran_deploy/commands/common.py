@@ -122,17 +122,21 @@ def _prepare_stdout() -> None:
 
 @contextlib.contextmanager
 def _noted_interrupts(seen: threading.Event) -> Iterator[None]:
-    """Let SIGINT set `seen` before it raises KeyboardInterrupt, which code between may swallow."""
+    """Let SIGINT and SIGTERM set `seen` before they raise KeyboardInterrupt, which code between may swallow.
 
-    def on_interrupt(number: int, frame: Any) -> None:
+    SIGTERM is how timeout, service managers and containers stop a process: it, too, leaves nothing half-written.
+    """
+
+    def on_signal(number: int, frame: Any) -> None:
         seen.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_interrupted(name: str) -> NoReturn:

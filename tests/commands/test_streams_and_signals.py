@@ -32,6 +32,19 @@ sys.argv = ["ran-export", "x.pth", "-o", "x.ran"]
 export.main()
 """
 
+SLOW_LOADING = """
+import os, signal, sys
+import ran_deploy.workflows.engines.loading as loading
+from ran_deploy.commands.infer import main
+
+def stopped(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+
+loading.load_engine = stopped
+main()
+"""
+
 
 def with_closed_stdout(*arguments):
     command = 'exec "$0" "$@" >&-'
@@ -58,6 +71,13 @@ def test_results_that_go_elsewhere_need_no_standard_output(demo, tmp_path):
 def test_an_interrupt_that_became_another_error_still_counts():
     done = subprocess.run([sys.executable, "-c", SLOW_IMPORT], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (130, "ran-export: interrupted\n")
+
+
+def test_a_service_manager_that_stops_a_command_leaves_nothing_half_written(demo, tmp_path):
+    arguments = [demo.bundle, demo.images, "--output", tmp_path / "results.jsonl"]
+    done = subprocess.run([sys.executable, "-c", SLOW_LOADING, *arguments], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (130, "ran-infer: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
