@@ -86,6 +86,8 @@ def expand_inputs(inputs: Sequence[str], stdin: TextIO | None = None, *, frame_s
 
 def _expanded(name: str, stdin: TextIO | None, stride: int) -> Iterator[Source]:
     path = Path(name)
+    if not name:  # a variable that is not set; as a path it would be this folder
+        raise ConfigError("An input is an empty name; expected a file, folder or pattern, or - for a list on stdin.")
     if name == STDIN:
         if stdin is None:
             raise ConfigError("Input - means a list of files on stdin, but there is no stdin here.")

@@ -57,7 +57,8 @@ def run_command(command: click.Command) -> None:
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
-        click.echo(f"{name}: {exc.format_message().rstrip('.')}. See {name} --help.", err=True)
+        message = " ".join(exc.format_message().split())  # click lists the choices below each other
+        click.echo(f"{name}: {message.rstrip('.')}. See {name} --help.", err=True)
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _end_interrupted(name)

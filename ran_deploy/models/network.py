@@ -95,7 +95,12 @@ class ResidualAttentionNetwork(nn.Module):
 
 
 def stored_design(state: Tensor) -> Design:
-    """Return the design in the bytes of `get_extra_state`. Raises: CheckpointError."""
+    """Return the design in the bytes of `get_extra_state`, also where all of a state dict was cast to float.
+
+    Raises: CheckpointError.
+    """
+    if state.is_floating_point() and bool(((state >= 0) & (state < 256) & (state == state.round())).all()):
+        state = state.to(torch.uint8)  # exact: even bfloat16 has every integer up to 256
     if state.dtype != torch.uint8:
         kind = str(state.dtype).removeprefix("torch.")
         raise CheckpointError(f"The network design stored in the checkpoint ({DESIGN_KEY}) is {kind}; expected bytes.")

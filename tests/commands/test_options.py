@@ -34,6 +34,14 @@ def test_every_command_tells_the_version(call, name):
     assert (outcome.status, outcome.out) == (0, f"ran-deploy {importlib.metadata.version('ran-deploy')}\n")
 
 
+def test_a_missing_option_with_choices_is_told_in_one_line(call):
+    (line,) = call("ran-build", "x.ran").err.splitlines()
+    assert line == (
+        "ran-build: Missing option '--backend'. Choose from: tensorrt, tensorrt-rtx, openvino, onnxruntime. "
+        "See ran-build --help."
+    )
+
+
 @pytest.mark.parametrize(("command", "option"), OPTIONS)
 def test_help_tells_the_default(command, option):
     if option.is_flag or option.required or option.opts[-1] in NOTHING_WITHOUT:

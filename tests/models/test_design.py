@@ -55,6 +55,12 @@ def test_impossible_designs_are_refused(numbers):
         Design(**{"stem": Stem.CONV3, "stem_width": 8, "stages": (STAGE,), **numbers})
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_design_is_read_from_a_state_dict_of_which_everything_was_cast(kind):
+    network = build_network(ARCHITECTURES["cifar-attention-56"].design, 3)
+    assert stored_design(network.get_extra_state().to(kind)) == network.design
+
+
 @pytest.mark.parametrize("stored", [torch.rand(40), torch.full((9,), 300), torch.arange(9, dtype=torch.uint8)])
 def test_what_another_program_stored_beside_the_weights_is_no_design(stored):
     with pytest.raises(CheckpointError, match="network design stored in the checkpoint"):

@@ -160,3 +160,5 @@ def test_inputs_that_name_nothing_are_refused_before_the_work(tmp_path):
         expand_inputs([str(tmp_path / "*.png")])
     with pytest.raises(ConfigError, match="No inputs"):
         expand_inputs([])
+    with pytest.raises(ConfigError, match="empty name"):
+        expand_inputs([""])  # "$UNSET" in a shell
