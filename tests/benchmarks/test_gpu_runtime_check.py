@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from stand_in_libcuda import StandInLibcuda
+from stand_in_pycuda import stand_in_pycuda
+
+from ran_deploy.runtime.cuda.binding import BINDINGS
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_runtime_check.py"
 GAINS = ("copies beside kernels", "gain of CUDA graphs", "gain of a second slot")
@@ -107,6 +111,27 @@ def test_the_command_gives_each_binding_a_process_and_writes_json_and_table(tmp_
         assert all(binding["problem"] and not binding["checks"] for binding in found["bindings"])
     else:
         assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("name", "call"), [("cuda-python", "cudaMemcpyAsync"), ("pycuda", "cuMemcpyHtoDAsync")])
+def test_one_binding_of_two_that_are_installed_is_checked_by_the_command(
+    gpu, kernel_engine, monkeypatch, tmp_path, name, call
+):
+    monkeypatch.setattr("ran_deploy.runtime.cuda.binding.BINDINGS", dict(BINDINGS))
+    device, _ = kernel_engine(api="cuda-python")
+    monkeypatch.setitem(sys.modules, "pycuda.driver", stand_in_pycuda(device))
+    script = gpu("gpu_runtime_check")
+    monkeypatch.setattr(script, "cuda_driver", lambda: StandInLibcuda(device))
+    monkeypatch.setattr(script, "CHECKS", {each: script.CHECKS[each] for each in ("page-locked copies", "missing GPU")})
+    output = tmp_path / "result.json"
+    assert script.main(["--binding", name, "--output", str(output)]) == 0
+    (found,) = json.loads(output.read_text())["bindings"]
+    assert found["binding"] == name
+    assert [(check["name"], check["outcome"]) for check in found["checks"]] == [
+        ("page-locked copies", "right"),
+        ("missing GPU", "right"),
+    ]
+    assert [made for made in ("cudaMemcpyAsync", "cuMemcpyHtoDAsync") if device.calls[made]] == [call]
 
 
 @pytest.mark.parametrize("options", [["--seconds", "0"], ["--leak-batches", "0"], ["--output", "result.txt"]])
