@@ -11,7 +11,6 @@ import numpy as np
 
 from ran_deploy.batch_padding import Padding, every_padding
 from ran_deploy.cache import CachedEngine
-from ran_deploy.engine_traits import EngineTraits
 from ran_deploy.runtime.backends.trt import TRT_RUNNERS
 from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
 from ran_deploy.runtime.predictor import INPUT
@@ -54,12 +53,12 @@ def measure_padding(backend: str, engine: CachedEngine, image: np.ndarray, secon
     uint8 (H, W, 3). Raises: what loading and running an engine raises.
     """
     found, trials = [], []
-    with _both(backend, engine) as (queued, filled):
+    with _timer(backend, engine, image, seconds) as timer:
         for each in every_padding(engine.batch):
             low, high = each.least, each.size
             while low < high:
                 batch = (low + high) // 2
-                trials.append(_trial(queued, filled, image, replace(each, least=batch), engine.batch.minimum, seconds))
+                trials.append(timer.trial(batch, each.size))
                 low, high = (low, batch) if trials[-1].faster else (batch + 1, high)
             if low < each.size:
                 found.append(replace(each, least=low))
@@ -69,44 +68,53 @@ def measure_padding(backend: str, engine: CachedEngine, image: np.ndarray, secon
 def time_padding(
     backend: str, engine: CachedEngine, image: np.ndarray, seconds: float = SECONDS
 ) -> tuple[PaddingTrial, ...]:
-    """Return a trial of the middle batch of each padding there could be."""
-    with _both(backend, engine) as (queued, filled):
-        return tuple(
-            _trial(
-                queued, filled, image, replace(each, least=(each.least + each.size) // 2), engine.batch.minimum, seconds
-            )
-            for each in every_padding(engine.batch)
-        )
+    """Return a trial of the middle batch of each padding there could be. `image` as for `measure_padding`."""
+    with _timer(backend, engine, image, seconds) as timer:
+        return tuple(timer.trial((each.least + each.size) // 2, each.size) for each in every_padding(engine.batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Timer:
+    """One engine, opened to queue every batch at its own size, and to fill every one up."""
+
+    queued: Runner
+    filled: Runner
+    image: np.ndarray
+    other: int  # a batch of this size is queued between, as sizes vary where they are worth filling up
+    seconds: float
+
+    def trial(self, batch: int, size: int) -> PaddingTrial:
+        """Time a batch both ways, in turn; `size` is what it is filled up to."""
+        as_graph = self._call(self.filled, batch)
+        for _ in range(GRAPH_CALLS):
+            as_graph()
+        calls = {
+            "queued": self._call(self.queued, batch),
+            "filled": as_graph,
+            "between": self._call(self.queued, self.other),
+        }
+        timings = measure_in_turn(calls, self.seconds)
+        queued_ms, filled_ms = (timings[name].latency_ms.p50 for name in ("queued", "filled"))
+        return PaddingTrial(batch=batch, size=size, queued_ms=queued_ms, filled_ms=filled_ms)
+
+    def _call(self, runner: Runner, batch: int) -> Callable[[], object]:
+        return functools.partial(runner.infer, {INPUT: np.repeat(self.image[None], batch, axis=0)})
 
 
 @contextlib.contextmanager
-def _both(backend: str, engine: CachedEngine) -> Iterator[tuple[Runner, Runner]]:
-    """Open the engine twice: every batch queued at its own size, and every one filled up."""
+def _timer(backend: str, engine: CachedEngine, image: np.ndarray, seconds: float) -> Iterator[_Timer]:
     with contextlib.ExitStack() as stack:
 
-        def opened(traits: EngineTraits) -> Runner:
+        def opened(padding: tuple[Padding, ...]) -> Runner:
+            traits = replace(engine.traits, padding=padding)
             runner = TRT_RUNNERS[backend](engine.data, traits=traits, slots=1, repeated=0)
             stack.callback(runner.close)
             return runner
 
-        everything = replace(engine.traits, padding=every_padding(engine.batch))
-        yield opened(replace(engine.traits, padding=())), opened(everything)
-
-
-def _trial(
-    queued: Runner, filled: Runner, image: np.ndarray, padding: Padding, other: int, seconds: float
-) -> PaddingTrial:
-    """Time a batch of `padding.least` both ways, in turn. A batch of `other` size is queued between, as sizes vary."""
-
-    def call(runner: Runner, batch: int) -> Callable[[], object]:
-        return functools.partial(runner.infer, {INPUT: np.repeat(image[None], batch, axis=0)})
-
-    batch = padding.least
-    as_graph = call(filled, batch)
-    for _ in range(GRAPH_CALLS):
-        as_graph()
-    keys = [("queued", batch, ""), ("filled", batch, ""), ("queued", other, "between")]
-    calls = dict(zip(keys, (call(queued, batch), as_graph, call(queued, other)), strict=True))
-    timings = measure_in_turn(calls, seconds)
-    queued_ms, filled_ms = (timings[key].latency_ms.p50 for key in keys[:2])
-    return PaddingTrial(batch=batch, size=padding.size, queued_ms=queued_ms, filled_ms=filled_ms)
+        yield _Timer(
+            queued=opened(()),
+            filled=opened(every_padding(engine.batch)),
+            image=image,
+            other=engine.batch.minimum,
+            seconds=seconds,
+        )
