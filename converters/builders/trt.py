@@ -215,7 +215,7 @@ class TensorRtRtxBuilder(TensorRtBuilder):
         # 1.7.1 wants a GPU for it, and tells less of weights that are missing: pytorch/TensorRT pull request 4198.
         del config
         raise ConfigError(
-            f"{self._name} gets its weights with the engine. Leave --strip-weights out, or choose --backend tensorrt."
+            f"Engines of {self._name} keep their weights. Leave --strip-weights out, or choose --backend tensorrt."
         )
 
 
