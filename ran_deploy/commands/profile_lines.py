@@ -28,12 +28,11 @@ def print_profiles(profiles: Sequence[BundleProfile]) -> None:
 
 def profile_lines(profile: BundleProfile) -> list[str]:
     unprofiled, profiled = profile.unprofiled_ms.p50, profile.profiled_ms.p50
-    whole = profile.profiled_ms.mean if profile.statistic == "mean" else profiled
     lines = [
         f"{profile.backend}, batch {profile.batch}: {unprofiled:.2f} ms; with profiling {profiled:.2f} ms "
         f"({profiled / unprofiled - 1:+.0%}), medians",
-        f"{counted(len(profile.layers), 'layer')} take {profile.layers_ms:.2f} of {whole:.2f} ms with profiling, "
-        f"{profile.statistic}s of {counted(profile.runs, 'run')}",
+        f"{counted(len(profile.layers), 'layer')} take {profile.layers_ms:.2f} of {profiled:.2f} ms with profiling, "
+        f"each the {profile.statistic} of {counted(profile.runs, 'run')}",
     ]
     if profile.parts_missing is not None:
         lines.append(f"no parts of the network: {printable(profile.parts_missing)}")

@@ -35,5 +35,5 @@ class EngineProfile:
     """
 
     layers: tuple[LayerTime, ...]
-    statistic: Literal["median", "mean"]
+    statistic: Literal["median", "median of means"]
     timing: Timing

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from ran_deploy.errors import EngineMismatchError
+from ran_deploy.runtime.profiles import ov
+from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.runtime.profiles.ov import layer_time, profile
+from ran_deploy.runtime.timing import Timing
 
 
 class Value:
@@ -35,6 +38,25 @@ def test_warm_up_is_taken_out_of_the_average_of_all_runs():
 def test_averages_rounded_down_never_make_a_negative_time():
     assert layer_time(Node(), {"node_Conv_1": 2.0}, {"node_Conv_1": 0.0}, 5, 10).ms == 0.0
     assert layer_time(Node(), {}, {}, 0, 10).ms == 0.0
+
+
+def test_a_moment_of_other_load_does_not_count(monkeypatch):
+    means = iter([0.4, 9.0, 0.5, 0.6, 0.5])
+    asked = []
+
+    def average(engine, feeds, runs, warm_up, threads):
+        asked.append(runs)
+        return [LayerTime(name="a", kind="k", execution="", origins=(), converts=False, ms=next(means))], Timing(
+            (1.0,) * runs
+        )
+
+    monkeypatch.setattr(ov, "average", average)
+    found = ov.profile(b"engine", {}, runs=13, warm_up=2)
+    assert [layer.ms for layer in found.layers] == [0.5]
+    assert (asked, len(found.timing.durations_ms)) == ([3, 3, 3, 2, 2], 13)
+    means, asked[:] = iter([0.25, 0.75]), []
+    assert [layer.ms for layer in ov.profile(b"engine", {}, runs=2, warm_up=0).layers] == [0.5]
+    assert asked == [1, 1]
 
 
 def test_what_is_no_engine_is_refused():
