@@ -154,6 +154,11 @@ def closing_at_once(gpu, patch):
     patch(Slots, "taken", taken)
 
 
+def less_memory_than_asked_for(gpu, patch):
+    allocate = CudaPython.allocate
+    patch(CudaPython, "allocate", lambda binding, size: allocate(binding, min(size, 2**20)))
+
+
 def left_out(owner, name):
     """Return what leaves out a method of the runtime."""
     return lambda gpu, patch: patch(owner, name, nothing)
@@ -178,6 +183,7 @@ BROKEN = {
     "refusals unheard": (refusals_unheard, ("refused calls",)),
     "memory not freed": (left_out(cuda.DeviceMemory, "close"), ("closing",)),
     "memory not freed after a failure": (left_out(cuda.DeviceMemory, "close"), ("refused calls",)),
+    "less memory than asked for": (less_memory_than_asked_for, ("engine larger than memory",)),
     "closing waits for nobody": (closing_at_once, ("closing under load",)),
     "memory kept at each batch": (memory_kept_at_each_batch, ("leaks",)),
     "results backwards": (results_backwards, ("pipeline",)),
@@ -187,6 +193,10 @@ BROKEN = {
     "slow graphs": (slow_graphs, ("gain of CUDA graphs",)),
     "a slow second slot": (slow_second_slot, ("gain of a second slot",)),
 }
+
+
+def test_every_check_is_seen_to_find_something(gpu):
+    assert {name for _, names in BROKEN.values() for name in names} == set(gpu("gpu_runtime_check").CHECKS)
 
 
 @pytest.mark.parametrize("broken", BROKEN)
