@@ -21,6 +21,7 @@ __all__ = ["MANIFEST", "MANIFEST_DIGEST", "MANIFEST_SIGNATURE", "Bundle", "open_
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MANIFEST_SIGNATURE = "manifest.sig"
+LONGEST_NAME = 255  # characters
 CHECKPOINTS = (TORCH_SAVE, PICKLE, SAFETENSORS)
 
 
@@ -67,7 +68,8 @@ class Bundle:
         """Return the verified content of one file. Raises: BundleError if it is missing or was changed."""
         record = self.manifest.files.get(name)
         if record is None:
-            raise BundleError(f"Bundle {self.path} has no {name}; it holds {', '.join(self.manifest.files)}.")
+            held = ", ".join(self.manifest.files) or "no files"
+            raise BundleError(f"Bundle {self.path} has no {name}; it holds {held}. Copy or export it again.")
         data = _read(self._files, name, self.path)
         if len(data) != record.size_bytes or sha256_of(data) != record.sha256:
             raise BundleError(
@@ -111,8 +113,13 @@ def open_bundle(path: str | Path, *, require_signature: str | Path | None = None
         )
     manifest = manifest_from_json(data, f"Bundle {path}")
     for name in manifest.files:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts:
             raise BundleError(f"Bundle {path}: its manifest names {name!r}, outside the bundle. Do not use it.")
+        if not parts or "\0" in name or len(name) > LONGEST_NAME:
+            raise BundleError(
+                f"Bundle {path}: its manifest names {name[:LONGEST_NAME]!r}, which is no file's name. Do not use it."
+            )
     return Bundle(path, files, manifest, digest)
 
 

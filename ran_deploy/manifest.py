@@ -16,6 +16,7 @@ from ran_deploy.preprocessing import Preprocessing
 from ran_deploy.text import json_document
 
 __all__ = [
+    "LARGEST_BATCH",
     "SCHEMA_VERSION",
     "AttentionRecord",
     "BatchProfile",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+LARGEST_BATCH = 4096  # beyond any network and device: a slip of the keyboard
 
 
 class Task(str, Enum):
@@ -72,6 +74,8 @@ class BatchProfile:
         if not 1 <= self.minimum <= self.optimum <= self.maximum:
             sizes = f"{self.minimum}:{self.optimum}:{self.maximum}"
             raise ConfigError(f"Batch sizes are {sizes}; expected 1 <= MIN <= OPT <= MAX.")
+        if self.maximum > LARGEST_BATCH:
+            raise ConfigError(f"The largest batch is {self.maximum:,}; expected at most {LARGEST_BATCH} images.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +153,11 @@ class DialectRecord:
     relative_l2: float
     label_agreement: float | None  # 0..1; None for an embedding, which has no labels
 
+    def __post_init__(self) -> None:
+        # The golden self-test allows three times the spread: beyond 1 every engine would pass.
+        if not 0 <= self.spread <= 1:
+            raise ConfigError(f"The spread of {self.graph} is {self.spread:g}; expected 0 to 1.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionRecord:
@@ -161,6 +170,10 @@ class AttentionRecord:
     module: str
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise ConfigError(f"The mask of {self.name} is {self.height}x{self.width}; expected at least 1x1.")
 
     @property
     def output(self) -> str:
@@ -220,6 +233,8 @@ class Manifest:
     budget: BudgetRecord | None = None
 
     def __post_init__(self) -> None:
+        if self.output_size < 1:
+            raise ConfigError(f"There are {self.task.counted(self.output_size)}; expected at least 1.")
         if self.labels is not None and len(self.labels) != self.output_size:
             raise ConfigError(
                 f"There are {counted(len(self.labels), 'label')} for {self.task.counted(self.output_size)}."

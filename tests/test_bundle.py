@@ -129,14 +129,25 @@ def test_no_damage_of_a_zip_escapes_as_another_error(tmp_path, rng):
             open_bundle(path).verify()
 
 
-def test_names_outside_the_bundle_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../../etc/passwd", "outside the bundle"),
+        ("/etc/passwd", "outside the bundle"),
+        ("", "names '', which is no file's name"),
+        (".", "names '.', which is no file's name"),
+        ("a\0b", "which is no file's name"),
+        ("x" * 5000, "names 'x{255}', which is no file's name"),
+    ],
+)
+def test_names_that_are_of_no_file_of_the_bundle_are_refused(tmp_path, name, message):
     path = tmp_path / "sorter.ran"
     write_bundle(path, manifest(), FILES)
-    outside = manifest(files={"../../etc/passwd": open_bundle(path).manifest.files["golden.npz"]})
+    outside = manifest(files={name: open_bundle(path).manifest.files["golden.npz"]})
     data = manifest_to_json(outside)
     (path / "manifest.json").write_bytes(data)
     (path / "manifest.sha256").write_text(hashlib.sha256(data).hexdigest())
-    with pytest.raises(BundleError, match="outside the bundle"):
+    with pytest.raises(BundleError, match=message):
         open_bundle(path)
 
 

@@ -17,6 +17,10 @@ from ran_deploy.manifest import (
 )
 
 
+def dialect(spread: float) -> dict:
+    return {"graph": "x.onnx", "spread": spread, "relative_l2": 0.0, "label_agreement": 1.0}
+
+
 @pytest.fixture
 def document() -> dict:
     """A manifest as JSON has it."""
@@ -40,6 +44,15 @@ def test_batch_sizes_are_in_order_and_positive(sizes):
         ),
         ("preprocessing", {"crop": [0, 33]}, r"\(Pre-processing sizes must be positive; found .*\)\. Export"),
         ("labels", ["cat", "dog"], r"\(There are 2 labels for 10 classes\)\. Export"),
+        ("batch", {"maximum": 10**9}, r"\(The largest batch is 1,000,000,000; expected at most 4096 images\)\. Export"),
+        ("output_size", 0, r"\(There are 0 classes; expected at least 1\)\. Export"),
+        ("dialects", {"x": dialect(spread=-0.1)}, r"\(The spread of x\.onnx is -0\.1; expected 0 to 1\)\. Export"),
+        ("dialects", {"x": dialect(spread=1e9)}, r"\(The spread of x\.onnx is 1e\+09; expected 0 to 1\)\. Export"),
+        (
+            "attention",
+            [{"name": "m1", "module": "m", "height": 0, "width": 4}],
+            r"\(The mask of m1 is 0x4; expected at least 1x1\)\. Export",
+        ),
         ("task", "clairvoyance", r"Invalid enum value 'clairvoyance' .*\)\. Export"),
     ],
 )

@@ -43,7 +43,7 @@ EXTRAS = {  # what of setup.cfg's extras a command may need that other commands 
     "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime"),
     "report": ("jinja2", "matplotlib"),
 }
-LARGEST_SIDE, LARGEST_BATCH = 8192, 4096  # beyond any network and device: a slip of the keyboard
+LARGEST_SIDE = 8192  # beyond any network and device: a slip of the keyboard
 
 
 def run_command(command: click.Command) -> None:
@@ -171,6 +171,8 @@ class Batch(click.ParamType):
         sizes = [int(part) for part in parts] * (3 if len(parts) == 1 else 1)
         if not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
             self.fail(f"{value!r} is out of order; expected 1 <= MIN <= OPT <= MAX", param, ctx)
+        from ran_deploy.manifest import LARGEST_BATCH
+
         if sizes[2] > LARGEST_BATCH:
             self.fail(f"{value!r} is too large; expected at most {LARGEST_BATCH} images", param, ctx)
         return sizes[0], sizes[1], sizes[2]

@@ -14,7 +14,7 @@ from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders import BuildOptions
 from ran_deploy.converters.graph import model_from_bytes
-from ran_deploy.errors import BackendUnavailableError, BundleError, OutputError, RanDeployError
+from ran_deploy.errors import BackendUnavailableError, OutputError, RanDeployError
 from ran_deploy.manifest import Manifest
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import fingerprint, unavailable_reason
@@ -218,8 +218,7 @@ def _diagnosed(bundle: Bundle, backend: str, config: DiagnoseConfig, report: Rep
 def _opened(bundle: Bundle, backend: str) -> _Case:
     """Evaluate the graph of a backend on the golden inputs."""
     dialect, golden = require_dialect(bundle, backend), read_golden(bundle)
-    if dialect not in golden.logits:
-        raise BundleError(f"The bundle has no golden logits for the {dialect} dialect. Export it with that backend.")
+    recorded = golden.logits_of(dialect)
     record = bundle.manifest.dialects[dialect]
     model = model_from_bytes(bundle.read(record.graph))
     precision = bundle.manifest.precision
@@ -238,7 +237,7 @@ def _opened(bundle: Bundle, backend: str) -> _Case:
             logits={dialect: outputs[OUTPUT]},
             attention={dialect: rows_from_masks(masks, attention)} if attention else {},
         ),
-        recorded_distance=distance(golden.logits[dialect], outputs[OUTPUT]),
+        recorded_distance=distance(recorded, outputs[OUTPUT]),
         tolerance=tolerance_of(record.spread),
         graph=ExactGraph(model, dialect, precision, golden.inputs[:rows]),
     )

@@ -27,6 +27,7 @@ from ran_deploy.manifest import BatchProfile, Manifest, Task
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import describe
 from ran_deploy.runtime.backends.ort import open_reference
+from ran_deploy.runtime.described import require_described
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.verification import standalone
 from ran_deploy.verification.golden import tolerance_of
@@ -99,9 +100,11 @@ def _recipe(bundle: Bundle) -> Recipe:
         logger.warning("%s", IN_FLOAT)
         half = False
     graph, golden = model_bytes(model), read_golden(bundle)
-    outputs = evaluate(open_reference(graph), golden.inputs)
+    runner = open_reference(graph)
+    require_described(runner, bundle.manifest, "tensorrt")
+    outputs = evaluate(runner, golden.inputs)
     # TensorRT 8 chooses between float32 and FP16 layer by layer: between these two, and as far again beyond.
-    spread = relative_l2(outputs[OUTPUT], golden.logits[dialect]) if half else 0.0
+    spread = relative_l2(outputs[OUTPUT], golden.logits_of(dialect)) if half else 0.0
     return Recipe(graph=graph, inputs=golden.inputs, outputs=outputs, tolerance=tolerance_of(spread), half=half)
 
 

@@ -78,6 +78,7 @@ def build_engine(
     options = build_options(bundle, backend, batch, gpu)
     if pad_batches:
         _require_padding(backend)
+    read_golden(bundle)  # a bundle that could prove nothing is refused before minutes of building
     graph = engine_graph(bundle, backend, options.gpu)
     with trt_dla.on_core(options.gpu.dla_core):
         dla = dla_layers(backend, graph, options) if options.gpu.dla_core is not None else None

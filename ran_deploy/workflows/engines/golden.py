@@ -38,6 +38,14 @@ class Golden:
     logits: Mapping[str, np.ndarray]
     attention: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    def logits_of(self, dialect: str) -> np.ndarray:
+        """Return what is recorded for a dialect. Raises: BundleError if nothing is."""
+        if dialect not in self.logits:
+            raise BundleError(
+                f"The bundle has no golden logits for the {dialect} dialect. Export it with that backend."
+            )
+        return self.logits[dialect]
+
     def to_bytes(self) -> bytes:
         """Return the content of golden.npz."""
         buffer = io.BytesIO()
@@ -48,16 +56,30 @@ class Golden:
 
 
 def read_golden(bundle: Bundle) -> Golden:
-    """Return the golden inputs and logits of a bundle. Raises: BundleError if they are damaged."""
+    """Return the golden inputs and logits of a bundle.
+
+    Raises: BundleError if they are damaged, or of other shapes than the manifest says.
+    """
     try:
         with np.load(io.BytesIO(bundle.read(GOLDEN_FILE)), allow_pickle=False) as content:
             logits, attention = (
                 {key.removeprefix(prefix): content[key] for key in content.files if key.startswith(prefix)}
                 for prefix in ("logits_", "attention_")
             )
-            return Golden(inputs=content["inputs"], logits=logits, attention=attention)
+            golden = Golden(inputs=content["inputs"], logits=logits, attention=attention)
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise BundleError(f"Bundle {bundle.path}: {GOLDEN_FILE} cannot be read ({exc}). Export it again.") from exc
+    rows, crop = len(golden.inputs), bundle.manifest.preprocessing.crop
+    described = {"inputs": (golden.inputs, (rows, *crop, 3))} | {
+        f"logits_{name}": (array, (rows, bundle.manifest.output_size)) for name, array in logits.items()
+    }
+    for name, (array, shape) in described.items():
+        if array.shape != shape:
+            raise BundleError(
+                f"Bundle {bundle.path}: {GOLDEN_FILE} has {name} of shape {array.shape}, and manifest.json says "
+                f"{shape}: one of them was changed. Do not use the bundle: copy or export it again."
+            )
+    return golden
 
 
 def synthetic_inputs(size: tuple[int, int], count: int = GOLDEN_INPUTS, seed: int = 0) -> np.ndarray:
@@ -92,12 +114,10 @@ def prove(predictor: Predictor, golden: Golden, name: str) -> SelfTestResult:
 def golden_result(predictor: Predictor, golden: Golden) -> SelfTestResult:
     """Compare an engine with what is recorded for its dialect: logits, then masks where the bundle has any."""
     manifest, dialect = predictor.manifest, dialect_of(predictor.backend)
-    if dialect not in golden.logits:
-        raise BundleError(f"The bundle has no golden logits for the {dialect} dialect. Export it with that backend.")
     result = self_test(
         predictor.infer_batch,
         golden.inputs,
-        golden.logits[dialect],
+        golden.logits_of(dialect),
         spread=manifest.dialects[dialect].spread,
         max_batch=predictor.batch.maximum,
         task=manifest.task,

@@ -26,6 +26,7 @@ from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest
 from ran_deploy.requirements import misfits
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import fingerprint, open_runner, trt_dla, unavailable_reason
+from ran_deploy.runtime.described import require_described
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.verification.golden import SelfTestResult
 from ran_deploy.workflows.engines.dla import half_pixel_graph
@@ -161,8 +162,13 @@ def find_engine(bundle: Bundle, backend: str, cache_dir: Path | None = None) -> 
 def open_predictor(
     manifest: Manifest, backend: str, engine: CachedEngine, threads: int, kernels: KeptFile | None = None
 ) -> Predictor:
-    """Load an engine without proving it."""
+    """Load an engine without proving it. Raises: BundleError if it is not the one the manifest describes."""
     runner = open_runner(backend, engine.data, threads=threads, traits=engine.traits, kernels=kernels)
+    try:
+        require_described(runner, manifest, backend)
+    except BundleError:
+        runner.close()
+        raise
     return Predictor(
         runner, manifest, backend, batch=engine.batch, half_pixel=engine.half_pixel, padding=engine.padding
     )
