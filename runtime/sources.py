@@ -15,6 +15,7 @@ from typing import Protocol, TextIO
 import numpy as np
 
 from ran_deploy.errors import ConfigError, InputError
+from ran_deploy.file_walk import files_below
 from ran_deploy.images import is_image_path, is_pipe, read_image
 from ran_deploy.runtime.videos import is_stream, is_video, read_frames
 
@@ -71,7 +72,7 @@ class BrokenSource:
 def expand_inputs(inputs: Sequence[str], stdin: TextIO | None = None, *, frame_stride: int = 1) -> Iterator[Source]:
     """Return the images that `inputs` name, in that order.
 
-    An input is an image file; a folder (its image files at any depth); a pattern with *, ? or [...] (** for any depth);
+    An input is an image file; a folder (its image files at any depth, linked folders too); a pattern with *, ? or [...] (** for any depth);
     a .npy or .npz file (uint8, one image or a batch); a video file, camera or stream, of which every `frame_stride`-th
     frame is an image; or "-", files named on `stdin`, one a line, read as they come. Files of a folder or pattern come
     in natural order, frame2 before frame10, without pipes. A file that is missing or damaged is a source that fails
@@ -95,7 +96,7 @@ def _expanded(name: str, stdin: TextIO | None, stride: int) -> Iterator[Source]:
     if is_stream(name):  # its address may look like a pattern
         return _frame_sources(name, stride)
     if path.is_dir():
-        files = sorted((file for file in path.rglob("*") if _is_input(file)), key=_natural_key)
+        files = sorted(_inputs_below(path), key=_natural_key)
         if not files:
             raise ConfigError(f"{name} holds no image, .npy or .npz files.")
         return itertools.chain.from_iterable(_file_sources(str(file), stride) for file in files)
@@ -106,6 +107,14 @@ def _expanded(name: str, stdin: TextIO | None, stride: int) -> Iterator[Source]:
             raise ConfigError(f"Nothing matches {name}.")
         return itertools.chain.from_iterable([_expanded(str(match), None, stride) for match in matches])
     return _file_sources(name, stride)
+
+
+def _inputs_below(folder: Path) -> list[Path]:
+    """Return the inputs in `folder`. Raises: ConfigError if part of it cannot be read, which would be missed."""
+    try:
+        return [file for file in files_below(folder) if _is_input(file)]
+    except OSError as exc:
+        raise ConfigError(f"{exc.filename} cannot be read ({exc.strerror}). Name folders that can be.") from exc
 
 
 def _is_input(file: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ran_deploy.datasets.dataset import Split
 from ran_deploy.errors import DatasetError
+from ran_deploy.file_walk import files_below
 from ran_deploy.images import is_image_path, is_pipe, read_image
 from ran_deploy.preprocessing import Preprocessing
 
@@ -116,29 +116,8 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    """Return the images of one class, in folders of any depth: each folder once, and none that holds the class.
-
-    Links are followed, and may lead in circles. Raises: OSError for a folder that cannot be read.
-    """
-    walked = {_identity(parent) for parent in folder.resolve().parents}
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-        if (identity := _identity(Path(parent))) in walked:
-            folders.clear()
-            continue
-        walked.add(identity)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [file for name in names if _is_image(file := Path(parent, name))]
-    return sorted(found)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _raise(error: OSError) -> None:
-    raise error
+    """Return the images of one class, in folders of any depth. Raises: OSError for a folder that cannot be read."""
+    return sorted(filter(_is_image, files_below(folder)))
 
 
 def _is_image(file: Path) -> bool:

@@ -53,6 +53,29 @@ def test_a_folder_gives_its_images_at_any_depth_in_natural_order(tmp_path):
     assert found == ["deep/er/0.png", "frame1.jpg", "frame2.png", "frame3.npy[0]", "frame3.npy[1]", "frame10.png"]
 
 
+def test_linked_folders_are_followed_once_and_hidden_ones_are_not(tmp_path):
+    write_image(tmp_path / "elsewhere" / "a.png")
+    write_image(tmp_path / "given" / ".hidden" / "b.png")
+    (tmp_path / "given" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "given")
+    assert names(expand_inputs([str(tmp_path / "given")]), tmp_path) == ["given/cat/a.png"]
+
+
+def test_a_folder_that_cannot_be_read_in_full_is_refused(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "closed").mkdir()
+    listed = os.scandir
+
+    def scan(folder):  # root reads everything, so permissions alone would not tell
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(ConfigError, match=r"closed cannot be read \(Permission denied\)"):
+        expand_inputs([str(tmp_path)])
+
+
 def test_patterns_give_what_they_match_in_natural_order(tmp_path):
     for name in ("x10.png", "x9.png", "y1.png", "deep/x1.png"):
         write_image(tmp_path / name)
