@@ -72,13 +72,13 @@ class BrokenSource:
 def expand_inputs(inputs: Sequence[str], stdin: TextIO | None = None, *, frame_stride: int = 1) -> Iterator[Source]:
     """Return the images that `inputs` name, in that order.
 
-    An input is an image file; a folder (its image files at any depth, linked folders too); a pattern with *, ? or [...] (** for any depth);
-    a .npy or .npz file (uint8, one image or a batch); a video file, camera or stream, of which every `frame_stride`-th
-    frame is an image; or "-", files named on `stdin`, one a line, read as they come. Files of a folder or pattern come
-    in natural order, frame2 before frame10, without pipes. A file that is missing or damaged is a source that fails
-    when it is loaded.
-    Raises: ConfigError, before anything is loaded, for no input, an empty folder, or a pattern that nothing matches;
-    for a list on `stdin` that names nothing, when it ends.
+    An input is an image file; a folder (its image files at any depth, linked folders too); a pattern with *, ? or [...]
+    (** for any depth); a .npy or .npz file (uint8, one image or a batch); a video file, camera or stream, of which
+    every `frame_stride`-th frame is an image; or "-", files named on `stdin`, one a line, read as they come. Files of a
+    folder or pattern come in natural order, frame2 before frame10, without pipes. A file that is missing or damaged is
+    a source that fails when it is loaded.
+    Raises: ConfigError, before anything is loaded, for no input, a folder that is empty or cannot be read in full, or a
+    pattern that nothing matches; for a list on `stdin` that names nothing, when it ends.
     """
     if not inputs:
         raise ConfigError("No inputs: give files, folders, patterns, or - for a list on stdin.")
