@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ran_deploy.workflows.export import export_bundle as export
     from ran_deploy.workflows.exporting.recipe import RecipeOptions
     from ran_deploy.workflows.load import load
+    from ran_deploy.workflows.profile import profile_bundle as profile
     from ran_deploy.workflows.validate import ValidateConfig
     from ran_deploy.workflows.validate import validate_bundle as validate
 
@@ -34,6 +35,7 @@ __all__ = [
     "build",
     "export",
     "load",
+    "profile",
     "validate",
 ]
 
@@ -48,6 +50,7 @@ _HOME = {
     "ExportConfig": "ran_deploy.workflows.export:ExportConfig",
     "export": "ran_deploy.workflows.export:export_bundle",
     "load": "ran_deploy.workflows.load:load",
+    "profile": "ran_deploy.workflows.profile:profile_bundle",
     "ValidateConfig": "ran_deploy.workflows.validate:ValidateConfig",
     "validate": "ran_deploy.workflows.validate:validate_bundle",
 }

@@ -21,6 +21,7 @@ from ran_deploy.workflows.bench import BenchRow
 from ran_deploy.workflows.doctor import BackendState, DeviceReport, State
 from ran_deploy.workflows.engines.padding import PaddingTrial
 from ran_deploy.workflows.preflight import BackendVerdict, Verdict
+from ran_deploy.workflows.profile import BundleProfile, Layer, ModuleTotal, PartTotal
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
 BUILT = SimpleNamespace(
@@ -29,7 +30,7 @@ BUILT = SimpleNamespace(
 )  # fmt: skip
 FIELDS_OF = {
     "ran-build": (SelfTestResult, BatchCheck, EngineLayers, DlaLayers, Padding, PaddingTrial),
-    "ran-bench": (BenchRow, Latency),
+    "ran-bench": (BenchRow, Latency, BundleProfile, PartTotal, ModuleTotal, Layer),
     "ran-doctor": (DeviceReport, BackendState, Target, BackendVerdict),
 }
 OTHERS = {

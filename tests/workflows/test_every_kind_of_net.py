@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from attributed_products import assert_products_are_attributed
 from torch import nn
 
 from ran_deploy.bundle import Bundle
@@ -25,9 +26,10 @@ from ran_deploy.models.network import build_network, recorded_masks
 from ran_deploy.models.weiaicunzai import CifarDesign, CifarNetwork
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.ort import open_reference
+from ran_deploy.runtime.profiles import profile_engine
 from ran_deploy.verification.metrics import relative_l2
 from ran_deploy.workflows.engines.golden import read_golden
-from ran_deploy.workflows.engines.loading import load_engine
+from ran_deploy.workflows.engines.loading import find_engine, load_engine
 from ran_deploy.workflows.evaluation.evaluators import REFERENCE_FILE
 from ran_deploy.workflows.export import ExportConfig, export_bundle
 from ran_deploy.workflows.exporting.engines import ExportedEngine
@@ -138,6 +140,15 @@ def test_float_graphs_are_close_to_pytorch(exported, precision, dialect):
     outputs = runner.infer({"image": golden.inputs})["logits"]
     runner.close()
     assert relative_l2(golden.logits["pytorch"], outputs) < LIMITS[precision]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_profile_finds_every_convolution_in_one_layer_of_its_part(exported, backend):
+    bundle = exported.bundle
+    engine = find_engine(bundle, backend, exported.cache)
+    layers = profile_engine(backend, engine.data, {"image": read_golden(bundle).inputs[:1]}, runs=1, warm_up=0).layers
+    graph = model_from_bytes(bundle.read(bundle.manifest.dialects[backend].graph)).graph
+    assert_products_are_attributed(graph, layers)
 
 
 def test_masks_of_the_reference_graph_are_those_of_pytorch(exported):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attributed_products import assert_products_are_attributed, part_of, product_paths
 
 from ran_deploy.bundle import open_bundle
 from ran_deploy.cache import CachedEngine
-from ran_deploy.converters.attribution import attribute
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.converters.dialects import lower
-from ran_deploy.converters.graph import MODULE, model_bytes, model_from_bytes
+from ran_deploy.converters.graph import model_bytes, model_from_bytes
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.network_parts import Part
@@ -28,17 +28,6 @@ from ran_deploy.workflows.profile import Layer, inspected, module_totals, part_t
 
 CPU = ("openvino", "onnxruntime")
 MODULES = ["stage1.module1", "stage2.module1", "stage3.module1"]
-
-
-def part_of(path: str) -> Part:
-    """Return the part that the path of a convolution or matrix product of the demo network says."""
-    parts = {".mask.": Part.MASK, ".trunk.": Part.TRUNK, "stem.": Part.STEM, "classifier": Part.CLASSIFIER}
-    return next((part for text, part in parts.items() if text in path), Part.UNITS)
-
-
-def weighted_nodes(graph) -> dict[str, str]:
-    """Return the module paths of the convolutions and matrix products, by the names of their nodes."""
-    return {node.name: node.metadata_props[MODULE] for node in graph if node.op_type in ("Conv", "Gemm", "MatMul")}
 
 
 @pytest.fixture(scope="module", params=CPU)
@@ -54,7 +43,7 @@ def profile(request, demo):
 def test_every_convolution_is_in_one_layer_of_its_part(profile, demo):
     bundle = open_bundle(demo.bundle)
     graph = model_from_bytes(bundle.read(bundle.manifest.dialects[profile.backend].graph)).graph
-    weighted = weighted_nodes(graph)
+    weighted = product_paths(graph)
     assert len(weighted) == 83  # 82 convolutions and the classifier
     found = [(name, layer) for layer in profile.layers for name in layer.nodes if name in weighted]
     assert Counter(name for name, _ in found) == dict.fromkeys(weighted, 1)
@@ -70,11 +59,7 @@ def test_every_convolution_is_in_one_layer_of_float_engines_too(backend, precisi
     engine = open_builder(backend).build(model_bytes(model), BuildOptions(precision=precision))
     feeds = {"image": np.zeros((1, 32, 32, 3), np.uint8)}
     layers = profile_engine(backend, engine, feeds, runs=1, warm_up=0).layers
-    attributions = attribute(model.graph, [layer.origins for layer in layers])
-    weighted = weighted_nodes(model.graph)
-    found = [(name, each) for each in attributions for name in each.nodes if name in weighted]
-    assert Counter(name for name, _ in found) == dict.fromkeys(weighted, 1)
-    assert [each.place.part for _, each in found] == [part_of(weighted[name]) for name, _ in found]
+    assert_products_are_attributed(model.graph, layers)
 
 
 def test_sums_are_those_of_all_layers(profile):
@@ -92,7 +77,7 @@ def test_sums_are_those_of_all_layers(profile):
 def test_layers_are_as_many_as_the_graph_allows(profile, demo):
     bundle = open_bundle(demo.bundle)
     graph = model_from_bytes(bundle.read(bundle.manifest.dialects[profile.backend].graph)).graph
-    assert len(weighted_nodes(graph)) < len(profile.layers) < len(graph)
+    assert len(product_paths(graph)) < len(profile.layers) < len(graph)
     assert {layer.part for layer in profile.layers} > {Part.STEM, Part.TRUNK, Part.MASK, Part.GATE, Part.CONVERSIONS}
     named = [layer for layer in profile.layers if layer.nodes]
     assert sum(layer.part is Part.SEVERAL for layer in named) == 0
