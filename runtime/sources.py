@@ -17,7 +17,7 @@ import numpy as np
 from ran_deploy.errors import ConfigError, InputError
 from ran_deploy.file_walk import files_below
 from ran_deploy.images import is_image_path, is_pipe, read_image
-from ran_deploy.runtime.videos import is_stream, is_video, read_frames
+from ran_deploy.runtime.videos import is_stream, is_video, read_frames, shown_name
 
 __all__ = ["ArraySource", "BrokenSource", "FileSource", "Source", "expand_inputs"]
 
@@ -150,11 +150,12 @@ def _file_sources(name: str, stride: int) -> Iterator[Source]:
 
 
 def _frame_sources(name: str, stride: int) -> Iterator[Source]:
+    shown = shown_name(name)
     try:
         for number, frame in read_frames(name, stride):
-            yield ArraySource(f"{name}[{number}]", frame)
+            yield ArraySource(f"{shown}[{number}]", frame)
     except InputError as exc:
-        yield BrokenSource(name, str(exc))
+        yield BrokenSource(shown, str(exc))
 
 
 def _array_sources(name: str) -> Iterator[Source]:

@@ -12,10 +12,11 @@ import numpy as np
 from ran_deploy.errors import InputError
 from ran_deploy.images import import_cv2
 
-__all__ = ["is_stream", "is_video", "read_frames"]
+__all__ = ["is_stream", "is_video", "read_frames", "shown_name"]
 
 VIDEO_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 STREAM = re.compile(r"(rtsps?|rtmp|https?|udp|tcp)://", re.IGNORECASE)
+USER = re.compile(r"(?<=://)[^/?#]*@")  # in a stream's address: name and password before the host
 CAMERA = re.compile(r"/dev/video[0-9]+")
 # Of the frames that a header promises. Some containers know their length in time alone, so the number is a guess.
 LEAST_PROMISED = 0.95
@@ -31,18 +32,23 @@ def is_video(name: str) -> bool:
     return is_stream(name) or bool(CAMERA.fullmatch(name)) or Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
+def shown_name(name: str) -> str:
+    """Return `name` as it may be written down: a stream's address without the user's name and password."""
+    return USER.sub("", name, count=1) if is_stream(name) else name
+
+
 def read_frames(name: str, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
     """Yield number and pixels, uint8 RGB (H, W, 3), of every `stride`-th frame, turned upright as the file says.
 
     A stream or camera that goes on for ever is read for as long as frames are asked for.
-    Raises: InputError, beginning with `name`, for what cannot be opened, has no frames, or ends well before its header
-    says; frames that could be had come before.
+    Raises: InputError, beginning with the name as `shown_name` has it, for what cannot be opened, has no frames, or
+    ends well before its header says; frames that could be had come before.
     """
-    cv2 = import_cv2()
+    cv2, shown = import_cv2(), shown_name(name)
     video = cv2.VideoCapture(name)
     try:
         if not video.isOpened():
-            raise InputError(f"{name}: {_problem(name)}.")
+            raise InputError(f"{shown}: {_problem(name)}.")
         number = 0
         while video.grab():
             if number % stride == 0:
@@ -53,9 +59,9 @@ def read_frames(name: str, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
             number += 1
         promised = _promised(cv2, video)
         if number == 0:
-            raise InputError(f"{name}: holds no frame that can be decoded. Save it again, as H.264 in .mp4 say.")
+            raise InputError(f"{shown}: holds no frame that can be decoded. Save it again, as H.264 in .mp4 say.")
         if number < LEAST_PROMISED * promised:
-            raise InputError(f"{name}: ends after {number} of {promised} frames. Copy or save it again.")
+            raise InputError(f"{shown}: ends after {number} of {promised} frames. Copy or save it again.")
     finally:
         video.release()
 

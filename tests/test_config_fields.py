@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ran_deploy import BenchConfig, ExportConfig, ValidateConfig
+from ran_deploy import BenchConfig, ExportConfig, GpuOptions, ValidateConfig
 from ran_deploy.errors import ConfigError
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Interpolation
 from ran_deploy.workflows.exporting.recipe import RecipeOptions
+
+
+def fp16_export(**options):
+    return ExportConfig(checkpoint="best.pth", output="a.ran", precision="fp16", **options)
 
 
 def test_text_becomes_the_path_or_the_choice_that_is_declared():
@@ -50,6 +54,13 @@ def test_what_is_right_stays_as_it_is():
             "precision is 'int4'; expected one of 'fp32', 'fp16', 'int8'",
         ),
         (lambda: RecipeOptions(interpolation="nearst"), "interpolation is 'nearst'; expected one of"),
+        (lambda: GpuOptions(hardware="ampere"), "hardware is 'ampere'; expected one of 'ampere-plus'"),
+        (lambda: fp16_export(gpu=GpuOptions(strip_weights=True)), "The engine in a bundle has its weights"),
+        (lambda: fp16_export(gpu=GpuOptions(dla_core=0)), "Leave strip_weights, half_pixel and dla_core to ran-build"),
+        (
+            lambda: fp16_export(gpu=GpuOptions(optimum_profile=True), backends="openvino"),
+            "--optimum-profile: for TensorRT's engine alone",
+        ),
     ],
 )
 def test_anything_else_is_refused_by_name(make, message):
@@ -60,3 +71,10 @@ def test_anything_else_is_refused_by_name(make, message):
 def test_choices_of_a_recipe_may_be_text():
     member = next(iter(Interpolation))
     assert RecipeOptions(interpolation=member.value).interpolation is member
+
+
+def test_a_compatible_engine_asked_for_by_text_requires_what_it_would_by_the_choice():
+    built_on = {"tensorrt": "10.3.0", "GPU": "Orin", "compute capability": "8.7"}
+    options = GpuOptions(hardware="ampere-plus", compute_capabilities="8.9")
+    assert options.required(built_on) == {"tensorrt": "10.3.0", "compute capability": ">=8.0"}
+    assert options.compute_capabilities == ("8.9",)

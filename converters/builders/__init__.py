@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Protocol
 
+from ran_deploy.config_fields import accept_text
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
@@ -57,6 +58,7 @@ class GpuOptions:
     strip_weights: bool = False
 
     def __post_init__(self) -> None:
+        accept_text(self)
         if self.workspace_bytes < 2**20:
             raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected at least 1 MiB.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:

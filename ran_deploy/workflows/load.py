@@ -16,7 +16,7 @@ def load(
     path: str | Path,
     backend: str = AUTO,
     *,
-    cache_dir: Path | None = None,
+    cache_dir: str | Path | None = None,
     threads: int = 0,
     device: str | None = None,
     require_signature: str | Path | None = None,
@@ -31,5 +31,6 @@ def load(
     Raises: BundleError, ConfigError, BackendUnavailableError, EngineMismatchError, SelfTestError.
     """
     bundle = open_bundle(path, require_signature=require_signature)
-    with using_device(device, bundle, [backend], cache_dir):
-        return load_engine(bundle, backend, cache_dir=cache_dir, threads=threads).predictor
+    cache = None if cache_dir is None else Path(cache_dir)
+    with using_device(device, bundle, [backend], cache):
+        return load_engine(bundle, backend, cache_dir=cache, threads=threads).predictor

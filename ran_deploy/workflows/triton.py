@@ -67,14 +67,12 @@ def write_triton_model(
 ) -> Path:
     """Add the engine of `backend` to a model repository and return the folder of its version.
 
-    `batch` None are the bundle's sizes; a TensorRT plan has its own.
-
     It becomes version 1 of a new model, or the next version of the model of that name, which Triton then rolls out.
     A version is whole or not there. TensorRT plans are those of this machine, as Triton on it loads no other; for
-    ONNX Runtime and OpenVINO it is the bundle's graph, which Triton compiles.
-    Raises: ConfigError for a backend Triton lacks, a plan that was never built here, takes no single image or lacks its
-    weights, and a
-    model of that name that is configured in another way; OutputError.
+    ONNX Runtime and OpenVINO it is the bundle's graph, which Triton compiles. `batch` None are the bundle's sizes; a
+    TensorRT plan has its own.
+    Raises: ConfigError for a backend Triton lacks, for a plan that was never built here, takes no single image or lacks
+    its weights, and for a model of that name that is configured in another way; OutputError.
     """
     served = _served(backend)
     refuse_inside_bundle(repository / "model")

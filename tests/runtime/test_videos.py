@@ -15,7 +15,7 @@ import pytest
 
 from ran_deploy.errors import InputError
 from ran_deploy.runtime.sources import expand_inputs
-from ran_deploy.runtime.videos import is_video, read_frames
+from ran_deploy.runtime.videos import is_video, read_frames, shown_name
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
 
@@ -111,6 +111,33 @@ def test_a_stream_is_read_from_its_address(tmp_path):
         sources = list(expand_inputs([f"{address}/clip.avi?quality=[1]"]))
     assert len(sources) == 12
     assert far_off(sources[3].load(), FRAMES[3]) <= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("rtsp://admin:p@ss:1@camera:554/live@2?id=a@b", "rtsp://camera:554/live@2?id=a@b"),
+        ("HTTPS://token@host", "HTTPS://host"),
+        ("rtsp://camera/user@1", "rtsp://camera/user@1"),
+        ("a://user@b.mp4", "a://user@b.mp4"),  # no stream: a folder may be called so
+    ],
+)
+def test_the_user_of_a_stream_is_not_shown(name, shown):
+    assert shown_name(name) == shown
+
+
+@pytest.mark.parametrize("file", ["clip.avi", "nothing.mp4"])
+def test_the_password_of_a_stream_is_in_no_result(tmp_path, file):
+    write_video(tmp_path / "clip.avi", frames=[flat(FRAMES[0])])
+    with serving(tmp_path) as address:
+        (source,) = expand_inputs([f"{address.replace('://', '://admin:secret@')}/{file}"])
+    told = source.name
+    if file == "nothing.mp4":
+        with pytest.raises(InputError) as caught:
+            source.load()
+        told += str(caught.value)
+    assert told.startswith(f"{address}/{file}")
+    assert "secret" not in told
 
 
 def test_an_address_without_a_video_says_so(tmp_path):

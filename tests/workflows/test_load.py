@@ -56,6 +56,11 @@ def test_a_closed_predictor_says_so(demo, rng):
         predictor.logits(rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8))
 
 
+def test_the_cache_may_be_named_by_text(demo, rng):
+    with ran_deploy.load(str(demo.bundle), cache_dir=str(demo.cache)) as predictor:
+        assert predictor.logits(rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)).shape == (1, 10)
+
+
 def test_a_backend_that_is_not_here_is_named(demo):
     with pytest.raises(BackendUnavailableError, match="tensorrt"):
         ran_deploy.load(demo.bundle, "tensorrt", cache_dir=demo.cache)

@@ -71,11 +71,7 @@ class ExportConfig:
         if self.calibration_table is not None and self.precision is not Precision.INT8:
             raise ConfigError(f"--calibration-table is for INT8; leave it out with --precision {self.precision.value}.")
         self._check_budget()
-        if self.gpu is not None and self.backends is not None and "tensorrt" not in self.backends:
-            raise ConfigError(
-                "--hardware-compatible and --version-compatible are for TensorRT's engine: add --backend tensorrt, or "
-                "leave them out."
-            )
+        self._check_gpu()
         if self.calibration_images < 1:
             raise ConfigError(f"--calibration-images is {self.calibration_images}; expected at least 1.")
 
@@ -83,6 +79,19 @@ class ExportConfig:
     def dialects(self) -> tuple[str, ...]:
         """The dialects to lower the graph to, each once."""
         return tuple(dict.fromkeys(dialect_of(backend) for backend in self.backends or BACKENDS))
+
+    def _check_gpu(self) -> None:
+        if self.gpu is None:
+            return
+        if self.backends is not None and "tensorrt" not in self.backends:
+            raise ConfigError(
+                f"{', '.join(self.gpu.given)}: for TensorRT's engine alone; add --backend tensorrt, or leave it out."
+            )
+        if self.gpu.strip_weights or self.gpu.half_pixel or self.gpu.dla_core is not None:
+            raise ConfigError(
+                "The engine in a bundle has its weights and computes on a GPU what its graph says. Leave "
+                "strip_weights, half_pixel and dla_core to ran-build, on the device."
+            )
 
     def _check_budget(self) -> None:
         if (self.max_drop_pp is None) != (self.validation_data is None):

@@ -53,7 +53,7 @@ class ValidateConfig:
     model: str | None = None
     pairs: Path | None = None
     backends: tuple[str, ...] = (AUTO,)
-    device: str | None = None  # the GPU, as in 'cuda:1'
+    device: str | None = None  # 'cuda:1', a GPU, or 'dla:0', a DLA core
     max_drop_pp: float | None = None
     limit: int | None = None
     seed: int | None = None  # 0 if None
