@@ -17,6 +17,8 @@ __all__ = ["is_stream", "is_video", "read_frames", "shown_name"]
 VIDEO_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 STREAM = re.compile(r"(rtsps?|rtmp|https?|udp|tcp)://", re.IGNORECASE)
 USER = re.compile(r"(?<=://)[^/?#]*@")  # in a stream's address: name and password before the host
+# Cameras that take no password before the host take it as a parameter; others, such as a channel, tell streams apart.
+SECRET = re.compile(r"([?&][^=&#]*(?:user|usr|login|pass|pwd|token|key|auth|secret)[^=&#]*=)[^&#]*", re.IGNORECASE)
 CAMERA = re.compile(r"/dev/video[0-9]+")
 # Of the frames that a header promises. Some containers know their length in time alone, so the number is a guess.
 LEAST_PROMISED = 0.95
@@ -33,8 +35,8 @@ def is_video(name: str) -> bool:
 
 
 def shown_name(name: str) -> str:
-    """Return `name` as it may be written down: a stream's address without the user's name and password."""
-    return USER.sub("", name, count=1) if is_stream(name) else name
+    """Return `name` as it may be written down: a stream's address without the user's name, password and tokens."""
+    return SECRET.sub(r"\1***", USER.sub("", name, count=1)) if is_stream(name) else name
 
 
 def read_frames(name: str, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:

@@ -119,6 +119,9 @@ def test_a_stream_is_read_from_its_address(tmp_path):
         ("rtsp://admin:p@ss:1@camera:554/live@2?id=a@b", "rtsp://camera:554/live@2?id=a@b"),
         ("HTTPS://token@host", "HTTPS://host"),
         ("rtsp://camera/user@1", "rtsp://camera/user@1"),
+        ("http://camera/live?channel=2&user=a&pwd=secret#x", "http://camera/live?channel=2&user=***&pwd=***#x"),
+        ("https://host/live?access_token=secret", "https://host/live?access_token=***"),
+        ("clip?key=1.mp4", "clip?key=1.mp4"),
         ("a://user@b.mp4", "a://user@b.mp4"),  # no stream: a folder may be called so
     ],
 )
@@ -130,7 +133,7 @@ def test_the_user_of_a_stream_is_not_shown(name, shown):
 def test_the_password_of_a_stream_is_in_no_result(tmp_path, file):
     write_video(tmp_path / "clip.avi", frames=[flat(FRAMES[0])])
     with serving(tmp_path) as address:
-        (source,) = expand_inputs([f"{address.replace('://', '://admin:secret@')}/{file}"])
+        (source,) = expand_inputs([f"{address.replace('://', '://admin:secret@')}/{file}?token=secret"])
     told = source.name
     if file == "nothing.mp4":
         with pytest.raises(InputError) as caught:
