@@ -235,6 +235,8 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.output_size < 1:
             raise ConfigError(f"There are {self.task.counted(self.output_size)}; expected at least 1.")
+        if self.labels is not None and self.task is Task.EMBEDDING:
+            raise ConfigError(f"There are {counted(len(self.labels), 'label')} for an embedding; it has no classes.")
         if self.labels is not None and len(self.labels) != self.output_size:
             raise ConfigError(
                 f"There are {counted(len(self.labels), 'label')} for {self.task.counted(self.output_size)}."

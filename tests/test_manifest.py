@@ -24,7 +24,7 @@ def dialect(spread: float) -> dict:
 @pytest.fixture
 def document() -> dict:
     """A manifest as JSON has it."""
-    return json.loads(manifest_to_json(sample_manifest.manifest()))
+    return json.loads(manifest_to_json(sample_manifest.manifest(labels=tuple("abcdefghij"))))
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 1), (9, 0, 0), (1, 9, 8), (2, 1, 3)])
@@ -45,6 +45,8 @@ def test_batch_sizes_are_in_order_and_positive(sizes):
         ("preprocessing", {"crop": [0, 33]}, r"\(Pre-processing sizes must be positive; found .*\)\. Export"),
         ("labels", ["cat", "dog"], r"\(There are 2 labels for 10 classes\)\. Export"),
         ("batch", {"maximum": 10**9}, r"\(The largest batch is 1,000,000,000; expected at most 4096 images\)\. Export"),
+        ("task", "embedding", r"\(There are 10 labels for an embedding; it has no classes\)\. Export"),
+        ("output_size", -1, r"\(There are -1 classes; expected at least 1\)\. Export"),
         ("output_size", 0, r"\(There are 0 classes; expected at least 1\)\. Export"),
         ("dialects", {"x": dialect(spread=-0.1)}, r"\(The spread of x\.onnx is -0\.1; expected 0 to 1\)\. Export"),
         ("dialects", {"x": dialect(spread=1e9)}, r"\(The spread of x\.onnx is 1e\+09; expected 0 to 1\)\. Export"),

@@ -100,7 +100,8 @@ def open_session(engine: bytes, options: Any) -> Any:
         )
     except Exception as exc:  # its exceptions share no base class but this one
         raise EngineMismatchError(
-            f"ONNX Runtime {ort.__version__} cannot load this engine: {one_line(exc)}. Build it again with ran-build."
+            f"ONNX Runtime {ort.__version__} cannot load this engine: {one_line(exc).rstrip('.')}. Build it again with "
+            "ran-build."
         ) from exc
 
 
