@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ran_deploy.batch_padding import Padding
+from ran_deploy.engine.padding import Padding
 from ran_deploy.errors import ConfigError, ShapeError
 from ran_deploy.manifest import BatchProfile, Manifest, Task
 from ran_deploy.preprocessing import prepare

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ran_deploy.batch_padding import Padding
 from ran_deploy.commands.build import outcome
 from ran_deploy.converters.builders.engine_layers import EngineLayers
 from ran_deploy.converters.builders.trt_dla import DlaLayers
+from ran_deploy.engine.padding import Padding
 from ran_deploy.runtime.timing import Latency
 from ran_deploy.targets import Target
 from ran_deploy.verification.golden import BatchCheck, SelfTestResult

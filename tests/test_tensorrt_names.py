@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ran_deploy import tensorrt_refit, vendors
+from ran_deploy import vendors
 from ran_deploy.converters.builders import trt as builder
 from ran_deploy.converters.builders import trt_dla as dla
 from ran_deploy.converters.builders import trt_inspector as inspection
+from ran_deploy.engine import refit
 from ran_deploy.runtime.backends import trt_call, trt_dla, trt_engine, trt_profiles, trt_slot
 from ran_deploy.runtime.profiles import trt as trt_profiler
 
@@ -61,7 +62,7 @@ OWNERS = {
     trt_profiles: {"engine": "ICudaEngine"},
     trt_profiler: {"trt": ""},
     trt_slot: {"context": "IExecutionContext"},
-    tensorrt_refit: {"trt": "", "refitter": "Refitter", "parser": "OnnxParserRefitter"},
+    refit: {"trt": "", "refitter": "Refitter", "parser": "OnnxParserRefitter"},
     vendors: {"trt": "", "levels": "ILogger.Severity", "error": "ParserError"},
 }
 RTX_ONLY = {  # asked of TensorRT-RTX alone, and missing from one of the others at least

@@ -10,7 +10,7 @@ import numpy as np
 from gpu.checks import THREADS, rate
 from gpu.results import Gain
 
-from ran_deploy.cache import CachedEngine
+from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends.trt import SLOTS, TRT_RUNNERS
 from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS, REPEATED

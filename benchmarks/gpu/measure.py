@@ -17,9 +17,9 @@ from gpu.results import EngineResult, Gain, Timed
 from gpu.variants import VARIANTS, variants
 
 from ran_deploy.bundle import Bundle
-from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_from_inspector
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
+from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.runtime.predictor import Predictor

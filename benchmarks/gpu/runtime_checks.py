@@ -20,7 +20,7 @@ from gpu.runtime_setting import (
     verify,
 )
 
-from ran_deploy.batch_padding import every_padding
+from ran_deploy.engine.padding import every_padding
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.pipeline import run_pipeline

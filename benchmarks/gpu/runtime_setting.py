@@ -12,8 +12,8 @@ from gpu.driver import Driver
 from gpu.kernel_engine import expected_logits, kernel_tensorrt, plan
 
 from ran_deploy import vendors
-from ran_deploy.batch_padding import Padding
-from ran_deploy.engine_traits import EngineTraits
+from ran_deploy.engine.padding import Padding
+from ran_deploy.engine.traits import EngineTraits
 from ran_deploy.runtime.backends.trt import TensorRtRunner
 from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
 from ran_deploy.runtime.predictor import INPUT, OUTPUT

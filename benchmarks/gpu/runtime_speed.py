@@ -12,8 +12,8 @@ from gpu.gains import graph_gains, slot_gain
 from gpu.kernel_engine import expected_logits
 from gpu.runtime_setting import Figures, NotRunError, Setting, WrongError, images, require_equal
 
-from ran_deploy.cache import CachedEngine
-from ran_deploy.engine_traits import NO_TRAITS
+from ran_deploy.engine.cache import CachedEngine
+from ran_deploy.engine.traits import NO_TRAITS
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends.trt_call import Call, Tensor

@@ -9,10 +9,10 @@ from enum import Enum
 from typing import Protocol
 
 from ran_deploy.config_fields import accept_text
+from ran_deploy.engine.requirements import ACCELERATOR, DLA, at_least, same_major_from
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
-from ran_deploy.requirements import ACCELERATOR, DLA, at_least, same_major_from
 
 __all__ = ["BUILDERS", "BuildOptions", "Builder", "GpuOptions", "HardwareLevel", "Progress", "open_builder"]
 

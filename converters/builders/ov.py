@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ran_deploy.converters.builders import BuildOptions, Progress
+from ran_deploy.engine.openvino import pack_openvino_engine
 from ran_deploy.errors import BuildError
-from ran_deploy.openvino_engine import pack_openvino_engine
 from ran_deploy.precision import Precision
 from ran_deploy.vendors import import_openvino, one_line
 

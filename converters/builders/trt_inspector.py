@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ran_deploy.engine_traits import EngineTraits
+from ran_deploy.engine.refit import refit_engine
+from ran_deploy.engine.traits import EngineTraits
 from ran_deploy.errors import BuildError
-from ran_deploy.tensorrt_refit import refit_engine
 from ran_deploy.vendors import import_tensorrt, tensorrt_log
 
 __all__ = ["inspect_engine"]

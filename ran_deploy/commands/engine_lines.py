@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from ran_deploy.counts import counted
 
 if TYPE_CHECKING:
-    from ran_deploy.batch_padding import Padding
     from ran_deploy.converters.builders.engine_layers import EngineLayers
     from ran_deploy.converters.builders.trt_dla import DlaLayers
+    from ran_deploy.engine.padding import Padding
 
 __all__ = ["dla_lines", "engine_lines", "half_pixel_note", "padding_line"]
 

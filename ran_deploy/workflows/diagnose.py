@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle, open_bundle
-from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders import BuildOptions
 from ran_deploy.converters.graph import model_from_bytes
+from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.errors import BackendUnavailableError, OutputError, RanDeployError
 from ran_deploy.manifest import Manifest
 from ran_deploy.precision import Precision

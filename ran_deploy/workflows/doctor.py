@@ -8,8 +8,8 @@ from enum import Enum
 from pathlib import Path
 
 from ran_deploy.backends import BACKENDS
-from ran_deploy.batch_padding import Padding
 from ran_deploy.bundle import Bundle
+from ran_deploy.engine.padding import Padding
 from ran_deploy.errors import RanDeployError
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import fingerprint, trt_dla, unavailable_reason

@@ -12,11 +12,11 @@ import numpy as np
 from ran_deploy.backends import BACKENDS
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.bundle_writing import check_output, refuse_inside_bundle, write_bundle
-from ran_deploy.cache import default_cache_dir
 from ran_deploy.calibration import table_to_json
 from ran_deploy.converters.attention import add_attention_outputs
 from ran_deploy.converters.graph import check, model_bytes
 from ran_deploy.datasets import Split, open_dataset
+from ran_deploy.engine.cache import default_cache_dir
 from ran_deploy.manifest import CheckpointRecord, DialectRecord, GoldenRecord, Manifest
 from ran_deploy.precision import Precision
 from ran_deploy.preprocessing import Preprocessing, prepare

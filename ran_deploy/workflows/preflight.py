@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ran_deploy.backends import BACKENDS
+from ran_deploy.engine.requirements import is_range, meets, meets_so_far
 from ran_deploy.manifest import EngineRecord, Manifest
 from ran_deploy.precision import Precision
-from ran_deploy.requirements import is_range, meets, meets_so_far
 from ran_deploy.targets import Target, Version, lowest_capability, opset_limit, version_text
 from ran_deploy.vendors import OLDEST_TENSORRT
 

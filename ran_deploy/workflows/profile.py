@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ran_deploy.bundle import Bundle, open_bundle
-from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.converters.builders.engine_layers import layers_from_inspector
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
+from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.errors import BuildError, ConfigError
 from ran_deploy.network_parts import Part
 from ran_deploy.runtime.predictor import INPUT, Predictor

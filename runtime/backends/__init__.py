@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Protocol
 
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.kept_file import KeptFile
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, ConfigError
-from ran_deploy.kept_file import KeptFile
 from ran_deploy.runtime.runner import Runner
 
 __all__ = ["RUNNERS", "fingerprint", "open_runner", "unavailable_reason"]

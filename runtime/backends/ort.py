@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.kept_file import KeptFile
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, EngineMismatchError, InputError, RanDeployError
-from ran_deploy.kept_file import KeptFile
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.runtime.runner import Runner, TensorSpec

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.kept_file import KeptFile
+from ran_deploy.engine.openvino import unpack_openvino_engine
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import EngineMismatchError, InputError, RanDeployError
-from ran_deploy.kept_file import KeptFile
-from ran_deploy.openvino_engine import unpack_openvino_engine
 from ran_deploy.runtime.backends.host import cpu_instructions, host_platform
 from ran_deploy.runtime.runner import TensorSpec
 from ran_deploy.vendors import import_openvino, one_line

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ran_deploy.batch_padding import padded_size
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.kept_file import KeptFile
+from ran_deploy.engine.padding import padded_size
+from ran_deploy.engine.requirements import ACCELERATOR, DLA
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, DeviceError
-from ran_deploy.kept_file import KeptFile
-from ran_deploy.requirements import ACCELERATOR, DLA
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import trt_dla
 from ran_deploy.runtime.backends.host import host_platform

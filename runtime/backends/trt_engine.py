@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ran_deploy.engine_traits import EngineTraits
+from ran_deploy.engine.refit import refit_engine
+from ran_deploy.engine.traits import EngineTraits
 from ran_deploy.errors import DeviceError, EngineMismatchError
 from ran_deploy.runtime.backends.trt_profiles import profiles_of
 from ran_deploy.runtime.runner import TensorSpec
-from ran_deploy.tensorrt_refit import refit_engine
 from ran_deploy.vendors import import_tensorrt, require_dla_core, tensorrt_log
 
 __all__ = ["TensorRtEngine"]

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.profiles.layer_time import EngineProfile
 
 __all__ = ["PROFILERS", "profile_engine"]

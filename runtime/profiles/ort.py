@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.backends.ort import open_session, session_options
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
 from ran_deploy.runtime.timing import measure

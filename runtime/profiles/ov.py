@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.backends.ov import compiled_model
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
 from ran_deploy.runtime.timing import Timing, measure

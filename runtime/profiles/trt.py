@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import DeviceError
 from ran_deploy.runtime.backends.trt import TRT_RUNNERS
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime

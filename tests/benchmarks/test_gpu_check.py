@@ -14,7 +14,7 @@ import pytest
 from stand_in_tensorrt import Context, engine_bytes
 
 from ran_deploy.bundle import open_bundle
-from ran_deploy.cache import CachedEngine
+from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.errors import RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.workflows.engines.loading import load_engine

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ran_deploy.batch_padding import Padding
 from ran_deploy.commands.build import built_lines, outcome
+from ran_deploy.engine.padding import Padding
 from ran_deploy.workflows.engines.building import BuiltEngine
 from ran_deploy.workflows.engines.padding import MeasuredPadding, PaddingTrial
 

@@ -12,10 +12,10 @@ import pytest
 
 from ran_deploy.bundle import open_bundle
 from ran_deploy.bundle_writing import write_bundle
-from ran_deploy.cache import CachedEngine, EngineCache
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.converters.builders.ort import OrtBuilder
 from ran_deploy.converters.graph import add_constant, array_of, model_bytes, model_from_bytes
+from ran_deploy.engine.cache import CachedEngine, EngineCache
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.workflows.engines.golden import Golden, read_golden

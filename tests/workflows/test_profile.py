@@ -12,10 +12,10 @@ import pytest
 from attributed_products import assert_products_are_attributed, part_of, product_paths
 
 from ran_deploy.bundle import open_bundle
-from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.graph import model_bytes, model_from_bytes
+from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.network_parts import Part

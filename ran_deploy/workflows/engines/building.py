@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ran_deploy.bundle import Bundle
-from ran_deploy.cache import CachedEngine
 from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
 from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_from_inspector
 from ran_deploy.converters.builders.trt_dla import DlaLayers
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
+from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.errors import BackendUnavailableError, ConfigError, OutputError, RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import fingerprint, trt_dla, unavailable_reason

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.bundle import Bundle
-from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
 from ran_deploy.converters.builders import BuildOptions, GpuOptions, Progress
-from ran_deploy.device_files import kernel_file
+from ran_deploy.engine.cache import CachedEngine, EngineCache, default_cache_dir
+from ran_deploy.engine.device_files import kernel_file
+from ran_deploy.engine.kept_file import KeptFile
+from ran_deploy.engine.requirements import misfits
 from ran_deploy.errors import (
     BackendUnavailableError,
     BundleError,
@@ -21,9 +23,7 @@ from ran_deploy.errors import (
     RanDeployError,
     SelfTestError,
 )
-from ran_deploy.kept_file import KeptFile
 from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest
-from ran_deploy.requirements import misfits
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.backends import fingerprint, open_runner, trt_dla, unavailable_reason
 from ran_deploy.runtime.described import require_described

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ran_deploy.batch_padding import Padding, every_padding
-from ran_deploy.cache import CachedEngine
+from ran_deploy.engine.cache import CachedEngine
+from ran_deploy.engine.padding import Padding, every_padding
 from ran_deploy.runtime.backends.trt import TRT_RUNNERS
 from ran_deploy.runtime.backends.trt_slot import GRAPH_CALLS
 from ran_deploy.runtime.predictor import INPUT

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ran_deploy.cache import CachedEngine, default_cache_dir
 from ran_deploy.converters.builders import BuildOptions, Progress, open_builder
 from ran_deploy.converters.builders.trt import TensorRtBuilder
-from ran_deploy.device_files import timing_file
+from ran_deploy.engine.cache import CachedEngine, default_cache_dir
+from ran_deploy.engine.device_files import timing_file
 from ran_deploy.runtime.backends import fingerprint
 
 __all__ = ["engine_from_graph"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from ran_deploy.budget_record import BudgetRecord
-from ran_deploy.cache import default_cache_dir
 from ran_deploy.calibration import CalibrationMethod, CalibrationTable, describe_stability, has_settled
 from ran_deploy.counts import counted
+from ran_deploy.engine.cache import default_cache_dir
 from ran_deploy.manifest import CalibrationRecord, EqualizationRecord, Manifest
 from ran_deploy.precision import Precision
 from ran_deploy.workflows.exporting.budget import Budget, quantized_within, read_budget

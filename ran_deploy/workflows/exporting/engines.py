@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ran_deploy.backends import dialect_of
-from ran_deploy.cache import CachedEngine, EngineCache
 from ran_deploy.converters.builders import BuildOptions, GpuOptions
+from ran_deploy.engine.cache import CachedEngine, EngineCache
 from ran_deploy.errors import BackendUnavailableError, RanDeployError
 from ran_deploy.manifest import EngineRecord, Manifest, SelfTestStatus
 from ran_deploy.precision import Precision

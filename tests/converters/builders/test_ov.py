@@ -7,8 +7,8 @@ from onnx.reference import ReferenceEvaluator
 
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.converters.builders.ov import _precision_hint
+from ran_deploy.engine.openvino import unpack_openvino_engine
 from ran_deploy.errors import BuildError
-from ran_deploy.openvino_engine import unpack_openvino_engine
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import open_runner
 

@@ -7,7 +7,7 @@ import pytest
 
 from ran_deploy.converters.builders import trt_inspector
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
-from ran_deploy.engine_traits import NO_TRAITS, EngineTraits
+from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import BackendUnavailableError, BuildError
 
 

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from ran_deploy.converters.builders import BuildOptions, open_builder
+from ran_deploy.engine.requirements import misfits
 from ran_deploy.errors import BackendUnavailableError, EngineMismatchError, RanDeployError, ShapeError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
-from ran_deploy.requirements import misfits
 from ran_deploy.runtime.backends import RUNNERS, fingerprint, open_runner, unavailable_reason
 from ran_deploy.runtime.runner import TensorSpec, infer_checked
 

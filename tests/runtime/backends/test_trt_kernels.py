@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stand_in_tensorrt import engine_bytes, row_sums
 
-from ran_deploy.kept_file import KeptFile
+from ran_deploy.engine.kept_file import KeptFile
 from ran_deploy.runtime.backends import open_runner
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from stand_in_tensorrt import Context, engine_bytes, row_sums
 
-from ran_deploy.batch_padding import Padding
-from ran_deploy.engine_traits import EngineTraits
+from ran_deploy.engine.padding import Padding
+from ran_deploy.engine.traits import EngineTraits
 from ran_deploy.errors import ShapeError
 from ran_deploy.runtime.backends import open_runner
 from ran_deploy.runtime.backends.trt_slot import REPEATED

@@ -12,7 +12,7 @@ import pytest
 from stand_in_tensorrt import engine_bytes, row_sums
 
 from ran_deploy.bundle import open_bundle
-from ran_deploy.cache import CachedEngine, EngineCache
+from ran_deploy.engine.cache import CachedEngine, EngineCache
 from ran_deploy.errors import BackendUnavailableError, ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime import cuda

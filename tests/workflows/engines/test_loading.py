@@ -8,7 +8,7 @@ from stand_in_tensorrt import engine_bytes
 
 from ran_deploy.bundle import open_bundle
 from ran_deploy.bundle_writing import write_bundle
-from ran_deploy.cache import CachedEngine, EngineCache
+from ran_deploy.engine.cache import CachedEngine, EngineCache
 from ran_deploy.errors import BundleError, EngineMismatchError, OutputError
 from ran_deploy.manifest import BatchProfile, EngineRecord, SelfTestStatus
 from ran_deploy.runtime.backends import fingerprint

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from stand_in_tensorrt import Context, engine_bytes, row_sums
 
-from ran_deploy.batch_padding import Padding, padded_size
 from ran_deploy.bundle import open_bundle
 from ran_deploy.bundle_writing import write_bundle
-from ran_deploy.cache import CachedEngine
 from ran_deploy.commands.doctor import report_lines
+from ran_deploy.engine.cache import CachedEngine
+from ran_deploy.engine.padding import Padding, padded_size
 from ran_deploy.errors import BackendUnavailableError, ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.timing import Timing

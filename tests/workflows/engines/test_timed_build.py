@@ -6,7 +6,7 @@ import pytest
 
 from ran_deploy.converters.builders import BuildOptions
 from ran_deploy.converters.builders.trt import TensorRtBuilder
-from ran_deploy.device_files import timing_file
+from ran_deploy.engine.device_files import timing_file
 from ran_deploy.errors import BuildError
 from ran_deploy.precision import Precision
 from ran_deploy.workflows.engines import timed_build

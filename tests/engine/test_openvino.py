@@ -1,7 +1,7 @@
 import pytest
 
+from ran_deploy.engine.openvino import PRECISION_HINTS, pack_openvino_engine, unpack_openvino_engine
 from ran_deploy.errors import EngineMismatchError
-from ran_deploy.openvino_engine import PRECISION_HINTS, pack_openvino_engine, unpack_openvino_engine
 
 
 @pytest.mark.parametrize("hint", PRECISION_HINTS)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from ran_deploy.requirements import at_least, is_range, meets, meets_so_far, misfits, same_major_from
+from ran_deploy.engine.requirements import at_least, is_range, meets, meets_so_far, misfits, same_major_from
 
 VERSIONS = ["7.5", "8.0", "8.6", "9.0", "10.2.9", "10.3", "10.3.0", "10.3.0.26", "10.16.1", "11", "11.0", "11.4.0.106"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ran_deploy.batch_padding import Padding
-from ran_deploy.cache import CachedEngine, EngineCache, default_cache_dir
+from ran_deploy.engine.cache import CachedEngine, EngineCache, default_cache_dir
+from ran_deploy.engine.padding import Padding
 from ran_deploy.manifest import BatchProfile
 
 HERE = {"openvino": "2026.4", "cpu": "zen4"}

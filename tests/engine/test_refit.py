@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from stand_in_tensorrt import engine_bytes, row_sums
 
-from ran_deploy.engine_traits import EngineTraits
+from ran_deploy.engine.traits import EngineTraits
 from ran_deploy.errors import EngineMismatchError
 from ran_deploy.runtime.backends import open_runner
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ran_deploy.device_files import timing_file
+from ran_deploy.engine.device_files import timing_file
 
 HERE = {"tensorrt": "10.3.0", "GPU": "Orin"}
 
@@ -41,7 +41,7 @@ def test_what_cannot_replace_the_file_leaves_nothing_behind(tmp_path, caplog):
 
 def test_processes_that_write_at_once_lose_nothing(tmp_path):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom ran_deploy.device_files import timing_file\n"
+        "import sys\nfrom pathlib import Path\nfrom ran_deploy.engine.device_files import timing_file\n"
         "file = timing_file(Path(sys.argv[1]), {'tensorrt': '10.3.0'})\n"
         "for index in range(50):\n    file.update(lambda now: now + f'{sys.argv[2]}{index}\\n'.encode())\n"
     )

@@ -16,13 +16,13 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from ran_deploy.batch_padding import Padding
 from ran_deploy.bundle import sha256_of
 from ran_deploy.bundle_writing import refuse_inside_bundle
-from ran_deploy.engine_traits import EngineTraits
+from ran_deploy.engine.padding import Padding
+from ran_deploy.engine.requirements import is_range, misfits
+from ran_deploy.engine.traits import EngineTraits
 from ran_deploy.errors import ConfigError, OutputError
 from ran_deploy.manifest import BatchProfile
-from ran_deploy.requirements import is_range, misfits
 from ran_deploy.whole_file import replace_file
 
 __all__ = ["CachedEngine", "EngineCache", "default_cache_dir", "device_key"]
@@ -43,10 +43,10 @@ def default_cache_dir() -> Path:
 class CachedEngine:
     """An engine, the batches it takes, what it requires of a device, and whether it passed the golden self-test here.
 
-    `required` holds values and ranges, as `ran_deploy.requirements` has them. `refit_from` is the graph that an engine
-    without weights gets them from whenever it is loaded; None for one that has its own. `half_pixel`: it was built from
-    a graph with half-pixel sample points in place of aligned corners, whose outputs are others. `padding` says which
-    batches are filled up.
+    `required` holds values and ranges: see `requirements`. `refit_from` is the graph that an engine without weights
+    gets them from whenever it is loaded; None for one that has its own. `half_pixel`: it was built from a graph with
+    half-pixel sample points in place of aligned corners, whose outputs are others. `padding` says which batches are
+    filled up.
     """
 
     data: bytes

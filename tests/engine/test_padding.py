@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ran_deploy.batch_padding import Padding, every_padding, padded_size
+from ran_deploy.engine.padding import Padding, every_padding, padded_size
 from ran_deploy.manifest import BatchProfile
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ran_deploy.cache import device_key
-from ran_deploy.kept_file import KeptFile
+from ran_deploy.engine.cache import device_key
+from ran_deploy.engine.kept_file import KeptFile
 
 __all__ = ["kernel_file", "timing_file"]
 

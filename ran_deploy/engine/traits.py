@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ran_deploy.batch_padding import Padding
+from ran_deploy.engine.padding import Padding
 
 __all__ = ["NO_TRAITS", "EngineTraits"]
 
