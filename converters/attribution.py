@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from ran_deploy.converters.float_regions import multiply_adds
 from ran_deploy.converters.graph import module_of
 from ran_deploy.converters.places import Place, find_places
 from ran_deploy.converters.regions import CARRIERS
@@ -23,13 +24,14 @@ class Attribution:
 
     `place` is None where they are in several parts and no convolution or matrix product says in which, or there are
     none; `path` is the module of what it is counted for, "" where that is unknown. `carries`: it does nothing but Q/DQ
-    and Cast.
+    and Cast. `multiply_adds` are for one image.
     """
 
     nodes: tuple[str, ...]
     place: Place | None
     path: str
     carries: bool
+    multiply_adds: int
 
 
 def attribute(graph: ir.Graph, kernels: Sequence[Sequence[str]]) -> tuple[Attribution, ...]:
@@ -74,4 +76,5 @@ def attribution_of(nodes: Sequence[ir.Node], places: Mapping[ir.Node, Place]) ->
         place=candidates.pop() if len(candidates) == 1 else None,
         path=module_of(deciding[0]) if deciding else "",
         carries=bool(nodes) and not placed and all(node.op_type in CARRIERS for node in nodes),
+        multiply_adds=sum(multiply_adds(node) for node in nodes if node.op_type in WEIGHTED),
     )

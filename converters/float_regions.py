@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ran_deploy.converters.graph import module_of, require_array
+from ran_deploy.converters.graph import module_of
 from ran_deploy.converters.quantize import find_weighted_nodes, weight_axis
 
 __all__ = ["FloatRegion", "find_float_regions", "multiply_adds", "readable_region"]
@@ -83,12 +83,18 @@ def coarsened(units: Sequence[str], most: int) -> list[str]:
 
 
 def multiply_adds(node: ir.Node) -> int:
-    """Return the multiply-adds of a Conv, Gemm or MatMul for one image: weights times places they are used at."""
-    weight, shape = require_array(node.inputs[1]), node.outputs[0].shape
+    """Return the multiply-adds of a Conv, Gemm or MatMul for one image: weights times places they are used at.
+
+    The weights may be dequantised ones.
+    """
+    weight, shape = node.inputs[1], node.outputs[0].shape
+    assert weight is not None
+    assert weight.shape is not None
+    sizes = weight.shape.numpy()
     if shape is None:
-        return weight.size
+        return math.prod(sizes)
     sides = [side for side in list(shape)[1:] if isinstance(side, int)]
-    return weight.size * math.prod(sides) // weight.shape[weight_axis(node)]
+    return math.prod(sizes) * math.prod(sides) // sizes[weight_axis(node)]
 
 
 def readable_region(path: str, paths: Collection[str]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["print_profiles"]
 
 MOST_LAYERS = 10  # on a terminal
+PART_COLUMNS = f"{'part of the network':<22}{'ms':>10}{'share':>8}{'multiply-adds':>16}{'layers':>8}"
 
 
 def print_profiles(profiles: Sequence[BundleProfile]) -> None:
@@ -37,7 +38,7 @@ def profile_lines(profile: BundleProfile) -> list[str]:
     if profile.parts_missing is not None:
         lines.append(f"no parts of the network: {printable(profile.parts_missing)}")
     if profile.parts:
-        lines += ["", f"{'part of the network':<22}{'ms':>10}{'share':>8}{'layers':>8}", *map(part_line, profile.parts)]
+        lines += ["", PART_COLUMNS, *map(part_line, profile.parts)]
     if profile.modules:
         columns = "".join(f"{name:>11}" for name in ("trunk", "soft mask", "gate", "units"))
         lines += ["", f"{'attention module, ms':<22}{columns}", *map(module_line, profile.modules)]
@@ -47,7 +48,8 @@ def profile_lines(profile: BundleProfile) -> list[str]:
 
 
 def part_line(total: PartTotal) -> str:
-    return f"{total.part.value:<22}{total.ms:>10.3f}{total.share:>8.1%}{total.layers:>8}"
+    arithmetic = f"{total.multiply_adds_share:>16.1%}" if total.multiply_adds_share else " " * 16
+    return f"{total.part.value:<22}{total.ms:>10.3f}{total.share:>8.1%}{arithmetic}{total.layers:>8}"
 
 
 def module_line(total: ModuleTotal) -> str:

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import BUILT_ON_REQUEST, engine_graph, expand_backends, load_engine
 
+if TYPE_CHECKING:
+    from ran_deploy.converters.attribution import Attribution
+
 __all__ = ["BundleProfile", "Layer", "ModuleTotal", "PartTotal", "profile_bundle"]
 
 logger = logging.getLogger(__name__)
@@ -38,6 +42,7 @@ class Layer:
 
     `nodes` are those of the bundle's graph it does, `path` the module of the network they come from, "" where unknown.
     `part` is what it is counted for, None without the graph; `module` the attention module it is in, "" outside.
+    `multiply_adds` are those of its convolutions and matrix products for one image.
     """
 
     name: str
@@ -47,16 +52,20 @@ class Layer:
     path: str
     part: Part | None
     module: str
+    multiply_adds: int
     ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartTotal:
-    """The layers of one part of the network together; `share` of the time in all layers."""
+    """The layers of one part of the network together; its shares, 0..1, are of the time in all layers and of all
+    multiply-adds.
+    """
 
     part: Part
     ms: float
     share: float
+    multiply_adds_share: float
     layers: int
 
 
@@ -179,7 +188,7 @@ def _placed(
         from ran_deploy.converters.graph import model_from_bytes
     except ImportError as exc:
         missing = f"the graph cannot be read ({exc}): pip install 'ran-deploy[export]'"
-        return tuple(_layer(time, (), "", None, "") for time in times), missing
+        return tuple(_layer(time) for time in times), missing
     graph = model_from_bytes(engine_graph(bundle, backend, gpu)).graph
     layers = []
     for time, found in zip(times, attribute(graph, [time.origins for time in times]), strict=True):
@@ -189,35 +198,47 @@ def _placed(
             part = Part.CONVERSIONS
         else:
             part = Part.SEVERAL if found.nodes else Part.UNKNOWN
-        layers.append(_layer(time, found.nodes, found.path, part, found.place.module if found.place else ""))
+        layers.append(_layer(time, found, part))
     return tuple(layers), None
 
 
-def _layer(time: LayerTime, nodes: tuple[str, ...], path: str, part: Part | None, module: str) -> Layer:
+def _layer(time: LayerTime, found: Attribution | None = None, part: Part | None = None) -> Layer:
     return Layer(
         name=time.name,
         kind=time.kind,
         execution=time.execution,
-        nodes=nodes,
-        path=path,
+        nodes=found.nodes if found else (),
+        path=found.path if found else "",
         part=part,
-        module=module,
+        module=found.place.module if found and found.place else "",
+        multiply_adds=found.multiply_adds if found else 0,
         ms=time.ms,
     )
 
 
 def part_totals(layers: Sequence[Layer]) -> tuple[PartTotal, ...]:
     """Return the sums of the layers by part, the longest first; their `ms` add up to that of all layers."""
-    whole = sum(layer.ms for layer in layers)
-    groups: dict[Part, list[float]] = {}
+    whole_ms = sum(layer.ms for layer in layers)
+    multiply_adds = sum(layer.multiply_adds for layer in layers)
+    groups: dict[Part, list[Layer]] = {}
     for layer in layers:
         if layer.part is not None:
-            groups.setdefault(layer.part, []).append(layer.ms)
+            groups.setdefault(layer.part, []).append(layer)
     totals = [
-        PartTotal(part=part, ms=sum(times), share=sum(times) / whole if whole else 0.0, layers=len(times))
-        for part, times in groups.items()
+        PartTotal(
+            part=part,
+            ms=sum(layer.ms for layer in group),
+            share=_share(sum(layer.ms for layer in group), whole_ms),
+            multiply_adds_share=_share(sum(layer.multiply_adds for layer in group), multiply_adds),
+            layers=len(group),
+        )
+        for part, group in groups.items()
     ]
     return tuple(sorted(totals, key=lambda total: -total.ms))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
 
 
 def module_totals(layers: Sequence[Layer]) -> tuple[ModuleTotal, ...]:

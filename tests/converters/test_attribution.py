@@ -7,8 +7,12 @@ import pytest
 from onnx.helper import make_node
 
 from ran_deploy.converters.attribution import attribute
+from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.graph import MODULE
+from ran_deploy.converters.half import lower_to_fp16
+from ran_deploy.models.arithmetic import cost_of
 from ran_deploy.network_parts import Part
+from ran_deploy.precision import Precision
 
 PATHS = {
     "stem_conv": "stem.0",
@@ -74,6 +78,16 @@ def test_names_of_other_things_are_passed_over(graph):
 def test_a_fused_convolution_goes_to_the_kernel_named_after_what_comes_of_it(graph):
     found = attribute(graph, [["stem_relu"], ["norm"], ["add"]])
     assert [each.nodes for each in found] == [("stem_conv", "stem_relu"), ("norm",), ("conv", "add")]
+
+
+@pytest.mark.parametrize("dialect", ["float", "tensorrt", "openvino", "onnxruntime", "fp16"])
+def test_arithmetic_is_that_of_the_design_in_every_dialect(dialect, ran, float_graph, artifact):
+    lowered = {"float": lambda: float_graph, "fp16": lambda: lower_to_fp16(float_graph)}.get(
+        dialect, lambda: lower(artifact, dialect, Precision.INT8)
+    )()
+    found = attribute(lowered.graph, [[node.name] for node in lowered.graph])
+    _, height, width, _ = float_graph.graph.inputs[0].shape
+    assert sum(each.multiply_adds for each in found) == cost_of(ran.design, 5, (height, width)).multiply_adds
 
 
 def test_a_fused_convolution_is_given_once(graph):

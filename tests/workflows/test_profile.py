@@ -18,6 +18,8 @@ from ran_deploy.converters.graph import model_bytes, model_from_bytes
 from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
+from ran_deploy.models.arithmetic import cost_of
+from ran_deploy.models.zoo import ARCHITECTURES
 from ran_deploy.network_parts import Part
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.profiles import PROFILERS, profile_engine
@@ -86,16 +88,27 @@ def test_layers_are_as_many_as_the_graph_allows(profile, demo):
     assert all(layer.ms >= 0 and layer.kind for layer in profile.layers)
 
 
-def layer(ms: float, part: Part | None, module: str = "") -> Layer:
-    return Layer(name="n", kind="k", execution="", nodes=(), path="", part=part, module=module, ms=ms)
+def test_arithmetic_is_that_of_the_design(profile):
+    design = ARCHITECTURES["compact-attention"].design
+    assert sum(layer.multiply_adds for layer in profile.layers) == cost_of(design, 10, (32, 32)).multiply_adds
+    assert sum(total.multiply_adds_share for total in profile.parts) == pytest.approx(1)
+    assert next(total for total in profile.parts if total.part is Part.CONVERSIONS).multiply_adds_share == 0
+
+
+def layer(ms: float, part: Part | None, module: str = "", arithmetic: int = 0) -> Layer:
+    return Layer(
+        name="n", kind="k", execution="", nodes=(), path="", part=part, module=module, multiply_adds=arithmetic, ms=ms
+    )
 
 
 def test_parts_are_summed_up_the_longest_first_and_modules_in_their_order():
-    layers = [layer(1, Part.STEM), layer(2, Part.MASK, "b"), layer(4, Part.TRUNK, "b"), layer(1, Part.MASK, "a")]
-    assert [(each.part, each.ms, each.share, each.layers) for each in part_totals(layers)] == [
-        (Part.TRUNK, 4, 0.5, 1),
-        (Part.MASK, 3, 0.375, 2),
-        (Part.STEM, 1, 0.125, 1),
+    layers = [layer(1, Part.STEM), layer(2, Part.MASK, "b", 3), layer(4, Part.TRUNK, "b", 1), layer(1, Part.MASK, "a")]
+    assert [
+        (each.part, each.ms, each.share, each.multiply_adds_share, each.layers) for each in part_totals(layers)
+    ] == [
+        (Part.TRUNK, 4, 0.5, 0.25, 1),
+        (Part.MASK, 3, 0.375, 0.75, 2),
+        (Part.STEM, 1, 0.125, 0, 1),
     ]
     assert [(each.module, each.trunk_ms, each.mask_ms, each.gate_ms) for each in module_totals(layers)] == [
         ("b", 4, 2, 0),
