@@ -98,7 +98,7 @@ def _expanded(name: str, stdin: TextIO | None, stride: int) -> Iterator[Source]:
     if path.is_dir():
         files = sorted(_inputs_below(path), key=_natural_key)
         if not files:
-            raise ConfigError(f"{name} holds no image, .npy or .npz files.")
+            raise ConfigError(f"{name} holds no image, .npy or .npz files; videos are taken by name or pattern alone.")
         return itertools.chain.from_iterable(_file_sources(str(file), stride) for file in files)
     if glob.has_magic(name) and not path.exists():
         found = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns
