@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ran_deploy.commands.common import write_json
+from ran_deploy.commands.printing import write_json
 
 if TYPE_CHECKING:
     from ran_deploy.models.design import Design, Stage

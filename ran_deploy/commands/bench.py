@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ran_deploy.commands.common import (
+from ran_deploy.commands.engine_lines import half_pixel_note
+from ran_deploy.commands.options import (
     backend_option,
     cache_dir_option,
     device_option,
     require_signature_option,
-    run_command,
     threads_option,
     verbose_option,
     version_option,
-    write_json,
 )
-from ran_deploy.commands.engine_lines import half_pixel_note
+from ran_deploy.commands.printing import write_json
 from ran_deploy.commands.profile_lines import print_profiles
+from ran_deploy.commands.running import run_command
 
 if TYPE_CHECKING:
     from ran_deploy.workflows.bench import BenchRow

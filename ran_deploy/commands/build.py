@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ran_deploy.commands.common import (
+from ran_deploy.commands.engine_lines import dla_lines, engine_lines, half_pixel_note, padding_line
+from ran_deploy.commands.gpu_options import gpu_build_options, gpu_options
+from ran_deploy.commands.options import (
     Batch,
     backend_option,
     cache_dir_option,
     device_option,
-    printable,
     require_signature_option,
-    run_command,
     triton_option,
     verbose_option,
     version_option,
-    write_json,
 )
-from ran_deploy.commands.engine_lines import dla_lines, engine_lines, half_pixel_note, padding_line
-from ran_deploy.commands.gpu_options import gpu_build_options, gpu_options
+from ran_deploy.commands.printing import printable, write_json
 from ran_deploy.commands.progress import Counter
+from ran_deploy.commands.running import run_command
 from ran_deploy.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ran_deploy.commands.common import printable, write_json
+from ran_deploy.commands.printing import printable, write_json
 from ran_deploy.commands.progress import Counter
 from ran_deploy.counts import counted
 from ran_deploy.errors import BackendUnavailableError, ConfigError

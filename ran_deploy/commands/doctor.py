@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ran_deploy.commands.common import (
-    cache_dir_option,
-    printable,
-    require_signature_option,
-    run_command,
-    verbose_option,
-    version_option,
-    write_json,
-)
 from ran_deploy.commands.engine_lines import half_pixel_note, padding_line
+from ran_deploy.commands.options import cache_dir_option, require_signature_option, verbose_option, version_option
+from ran_deploy.commands.printing import printable, write_json
+from ran_deploy.commands.running import run_command
 
 if TYPE_CHECKING:
     from ran_deploy.bundle import Bundle

@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ran_deploy.commands.common import (
+from ran_deploy.commands.gpu_options import compatibility_options, gpu_options
+from ran_deploy.commands.labels import read_labels
+from ran_deploy.commands.options import (
     Batch,
     Size,
     Triple,
     backend_option,
     cache_dir_option,
-    printable,
-    run_command,
     triton_option,
     verbose_option,
     version_option,
-    write_json,
 )
-from ran_deploy.commands.gpu_options import compatibility_options, gpu_options
-from ran_deploy.commands.labels import read_labels
+from ran_deploy.commands.printing import printable, write_json
 from ran_deploy.commands.progress import Counter
+from ran_deploy.commands.running import run_command
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 from ran_deploy.file_kind import require_checkpoint_file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -13,21 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ran_deploy.commands.common import (
-    INTERRUPTED,
+from ran_deploy.commands.engine_lines import half_pixel_note
+from ran_deploy.commands.native_lines import move_python_stderr, sum_up_native_lines
+from ran_deploy.commands.options import (
     backend_option,
     cache_dir_option,
     device_option,
-    printable,
     require_signature_option,
-    run_command,
     threads_option,
     verbose_option,
     version_option,
 )
-from ran_deploy.commands.engine_lines import half_pixel_note
-from ran_deploy.commands.native_lines import move_python_stderr, sum_up_native_lines
+from ran_deploy.commands.printing import printable
 from ran_deploy.commands.progress import Counter
+from ran_deploy.commands.running import INTERRUPTED, on_signals, run_command
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 
@@ -227,12 +225,8 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
         stop.set()
         click.echo("stopping: finishing what is in flight", err=True)
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_signals(on_signal):
         yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import IO
 
 import click
 
-from ran_deploy.commands.common import printable
+from ran_deploy.commands.printing import printable
 
 __all__ = ["move_python_stderr", "sum_up_native_lines"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ran_deploy.commands.common import printable
+from ran_deploy.commands.printing import printable
 from ran_deploy.counts import counted
 
 if TYPE_CHECKING:

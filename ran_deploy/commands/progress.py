@@ -7,7 +7,7 @@ import time
 
 import click
 
-from ran_deploy.commands.common import printable
+from ran_deploy.commands.printing import printable
 from ran_deploy.counts import counted
 
 __all__ = ["Counter"]

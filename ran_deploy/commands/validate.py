@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from ran_deploy.commands.certificate_lines import print_certificate
-from ran_deploy.commands.common import (
-    backend_option,
-    cache_dir_option,
-    device_option,
-    printable,
-    require_signature_option,
-    run_command,
-    verbose_option,
-    version_option,
-    write_json,
-)
 from ran_deploy.commands.compare_lines import print_changes, print_compared
 from ran_deploy.commands.detail_lines import print_details
 from ran_deploy.commands.diagnosis import refuse_unused, run_diagnosis
 from ran_deploy.commands.engine_lines import half_pixel_note
+from ran_deploy.commands.options import (
+    backend_option,
+    cache_dir_option,
+    device_option,
+    require_signature_option,
+    verbose_option,
+    version_option,
+)
+from ran_deploy.commands.printing import printable, write_json
 from ran_deploy.commands.progress import Counter
+from ran_deploy.commands.running import run_command
 from ran_deploy.counts import counted
 from ran_deploy.errors import ConfigError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ran_deploy.commands.bench import bench
-from ran_deploy.commands.common import run_command
 from ran_deploy.commands.doctor import doctor
+from ran_deploy.commands.running import run_command
 
 BIN = Path(sys.executable).parent
 SLOW_IMPORT = """
