@@ -35,6 +35,8 @@ def profile_lines(profile: BundleProfile) -> list[str]:
         f"{counted(len(profile.layers), 'layer')} take {profile.layers_ms:.2f} of {profiled:.2f} ms with profiling, "
         f"each the {profile.statistic} of {counted(profile.runs, 'run')}",
     ]
+    if profile.layers_ms > unprofiled:
+        lines.append("together longer than a run without the profiler: short layers weigh too much here")
     if profile.parts_missing is not None:
         lines.append(f"no parts of the network: {printable(profile.parts_missing)}")
     if profile.parts:
