@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
-from collections.abc import Callable
 
 import numpy as np
 from gpu.checks import THREADS, rate
@@ -25,17 +25,17 @@ ROUNDS = 3
 def graph_gains(backend: str, engine: CachedEngine, batches: list[np.ndarray], seconds: float) -> tuple[Gain, ...]:
     """Return for each batch how much longer a call takes without graphs, one thread calling both in turn."""
     with contextlib.ExitStack() as stack:
-        plain = opened(stack, backend, engine, slots=1, graphs=False)
-        captured = opened(stack, backend, engine, slots=1, graphs=True, repeated=len(batches))
+        runners = {
+            "plain": opened(stack, backend, engine, slots=1, graphs=False),
+            "captured": opened(stack, backend, engine, slots=1, graphs=True, repeated=len(batches)),
+        }
         found = []
         for images in batches:
-            calls: dict[tuple[str, int, str], Callable[[], object]] = {}
-            for name, runner in (("plain", plain), ("captured", captured)):
-                calls[name, len(images), ""] = calling(runner, images)
+            calls = {name: functools.partial(infer, each, images) for name, each in runners.items()}
             for call in [*calls.values()] * GRAPH_CALLS:
                 call()
             timings = measure_in_turn(calls, seconds)
-            slow, fast = (timings[name, len(images), ""].latency_ms.p50 for name in ("plain", "captured"))
+            slow, fast = (timings[name].latency_ms.p50 for name in ("plain", "captured"))
             found.append(Gain(of="CUDA graphs", batch=len(images), threads=1, gain=slow / fast))
         return tuple(found)
 
@@ -93,10 +93,6 @@ def opened(
     runner = TRT_RUNNERS[backend](engine.data, traits=engine.traits, slots=slots, graphs=graphs, repeated=repeated)
     stack.callback(runner.close)
     return runner
-
-
-def calling(runner: Runner, images: np.ndarray) -> Callable[[], object]:
-    return lambda: infer(runner, images)
 
 
 def infer(runner: Runner, images: np.ndarray) -> np.ndarray:

@@ -144,9 +144,7 @@ class Report:
     device_after: dict[str, object]
     engines: tuple[EngineResult, ...]
     problems: dict[str, str] = field(default_factory=dict)  # bundles that cannot be opened
-    runtime: tuple[
-        BindingResult, ...
-    ] = ()  # where no engine opened: how far the rest works, as gpu_runtime_check has it
+    runtime: tuple[BindingResult, ...] = ()  # of gpu_runtime_check, where no engine opened
     schema_version: int = SCHEMA_VERSION
 
 

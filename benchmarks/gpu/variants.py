@@ -50,12 +50,9 @@ def _variant(
             row = row.having(load_seconds=time.perf_counter() - start)
             row = row.having(self_test=golden_result(theirs, read_golden(bundle)).summary)
             row = row.having(relative_l2=relative_l2(ours.infer_batch(images), theirs.infer_batch(images)))
-            calls = {(name, len(images), ""): each for name, each in _calls(ours, theirs, images).items()}
-            found = {name: timing.latency_ms.p50 for (name, _, _), timing in measure_in_turn(calls, seconds).items()}
-        return row.having(p50_ms=found["theirs"], ratio=found["theirs"] / found["ours"])
+            calls = {each: functools.partial(each.infer_batch, images) for each in (ours, theirs)}
+            timings = measure_in_turn(calls, seconds)
+        median, other = (timings[each].latency_ms.p50 for each in (ours, theirs))
+        return row.having(p50_ms=other, ratio=other / median)
     except Exception as exc:  # a vendor's library raises what it likes, and the other options go on
         return row.having(problem=one_line(exc))
-
-
-def _calls(ours: Predictor, theirs: Predictor, images: np.ndarray) -> dict[str, functools.partial[np.ndarray]]:
-    return {name: functools.partial(each.infer_batch, images) for name, each in (("ours", ours), ("theirs", theirs))}

@@ -20,7 +20,6 @@ from ran_deploy.errors import (
     BackendUnavailableError,
     BundleError,
     EngineMismatchError,
-    RanDeployError,
     SelfTestError,
 )
 from ran_deploy.manifest import BatchProfile, EngineRecord, Manifest
@@ -184,7 +183,7 @@ def kept_kernels(bundle: Bundle, backend: str, cache_dir: Path | None) -> KeptFi
 
 
 def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTestResult:
-    """Run the golden self-test; an engine that fails is closed. Raises: SelfTestError."""
+    """Run the golden self-test; an engine that does not pass is closed. Raises: SelfTestError."""
     require_dialect(bundle, backend)
     try:
         return prove(predictor, read_golden(bundle), f"The {backend} engine of {bundle.path}")
@@ -197,7 +196,7 @@ def prove_engine(bundle: Bundle, backend: str, predictor: Predictor) -> SelfTest
             ) from exc
         where = f"ran-validate {shlex.quote(str(bundle.path))} --diagnose --backend {backend}"
         raise SelfTestError(f"{exc}. To see where it goes wrong: {where}") from exc
-    except RanDeployError:
+    except BaseException:  # an interrupt too: whoever catches it has no predictor to close
         predictor.close()
         raise
 

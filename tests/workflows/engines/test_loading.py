@@ -79,6 +79,20 @@ def test_an_engine_that_does_not_load_is_refused_with_the_command_for_this_bundl
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_engine_whose_self_test_is_broken_off_is_closed(bundle, tmp_path, monkeypatch, error):
+    closed = []
+
+    def broken_off(predictor, *rest):
+        monkeypatch.setattr(predictor.runner, "close", lambda: closed.append(predictor))
+        raise error
+
+    monkeypatch.setattr(engines, "prove", broken_off)
+    with pytest.raises(error):
+        load_engine(bundle, BACKEND, cache_dir=tmp_path)
+    assert len(closed) == 1
+
+
 def test_a_cache_that_cannot_be_written_only_warns(bundle, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     assert loaded(bundle, tmp_path / "file" / "cache").origin == "built"
