@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -22,7 +21,7 @@ from ran_deploy.models.arithmetic import cost_of
 from ran_deploy.models.zoo import ARCHITECTURES
 from ran_deploy.network_parts import Part
 from ran_deploy.precision import Precision
-from ran_deploy.runtime.profiles import PROFILERS, profile_engine
+from ran_deploy.runtime.profiles import profile_engine
 from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.workflows.bench import BenchConfig
 from ran_deploy.workflows.evaluation.evaluators import REFERENCE_FILE
@@ -146,9 +145,3 @@ def test_layers_of_tensorrt_keep_their_names_where_the_inspector_fails(monkeypat
     monkeypatch.setattr("ran_deploy.workflows.profile.inspect_engine", lambda *engine: "no JSON")
     assert inspected("tensorrt", ENGINE, [reported("a")]) == [reported("a")]
     assert "gave no list of layers" in caplog.text
-
-
-@pytest.mark.parametrize("backend", PROFILERS)
-def test_every_profiler_is_there(backend):
-    module, name = PROFILERS[backend].split(":")
-    assert callable(getattr(importlib.import_module(module), name))
