@@ -17,7 +17,7 @@ from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.errors import RanDeployError
 from ran_deploy.runtime.predictor import INPUT
-from ran_deploy.runtime.profiles import profile_engine
+from ran_deploy.runtime.profiles import Workload, profile_engine
 from ran_deploy.workflows.engines.golden import read_golden
 
 PRODUCTS = frozenset({"Conv", "Convolution", "FullyConnected", "FusedConv", "Gemm", "QGemm", "QLinearConv"})
@@ -33,7 +33,7 @@ def kernels(bundle: Bundle, backend: str) -> Counter[str]:
     engine = open_builder(backend).build(graph, BuildOptions(precision=bundle.manifest.precision))
     feeds = {INPUT: read_golden(bundle).inputs[:1]}
     found: Counter[str] = Counter()
-    for layer in profile_engine(backend, engine, feeds, runs=1, warm_up=0).layers:
+    for layer in profile_engine(backend, Workload(engine=engine, feeds=feeds, runs=1, warm_up=0)).layers:
         if layer.kind in PRODUCTS:
             kind = "BatchNormalization as Conv" if "_bn_nchwc" in layer.name else layer.kind
             found[f"{layer.execution} ({kind})"] += 1

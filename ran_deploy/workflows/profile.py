@@ -18,7 +18,7 @@ from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.errors import BuildError, ConfigError
 from ran_deploy.network_parts import Part
 from ran_deploy.runtime.predictor import INPUT, Predictor
-from ran_deploy.runtime.profiles import profile_engine
+from ran_deploy.runtime.profiles import Workload, profile_engine
 from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.runtime.timing import Latency, Timing, measure
 from ran_deploy.workflows.bench import BenchConfig, require_batches
@@ -129,12 +129,14 @@ def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: 
         runs = int(np.clip(config.seconds * 1000 / before.latency_ms.p50, FEWEST_RUNS, MOST_RUNS))
         profile = profile_engine(
             backend,
-            loaded.engine.data,
-            feeds,
-            runs=runs,
-            warm_up=config.warm_up,
-            threads=config.threads,
-            traits=loaded.engine.traits,
+            Workload(
+                engine=loaded.engine.data,
+                feeds=feeds,
+                runs=runs,
+                warm_up=config.warm_up,
+                threads=config.threads,
+                traits=loaded.engine.traits,
+            ),
         )
         unprofiled = Timing((*before.durations_ms, *_unprofiled(predictor, feeds, config).durations_ms))
     gpu = GpuOptions(half_pixel=loaded.engine.half_pixel)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable
 
-import numpy as np
-
-from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.profiles.layer_time import EngineProfile
+from ran_deploy.runtime.profiles.workload import Workload
 
-__all__ = ["PROFILERS", "profile_engine"]
+__all__ = ["PROFILERS", "Workload", "profile_engine"]
 
 PROFILERS = {
     "openvino": "ran_deploy.runtime.profiles.ov:profile",
@@ -21,36 +18,12 @@ PROFILERS = {
 }
 
 
-class Profiler(Protocol):
-    """What an entry of PROFILERS names."""
+def profile_engine(backend: str, workload: Workload) -> EngineProfile:
+    """Load an engine, whose digest the caller has checked, with its vendor's profiler on, and run it.
 
-    def __call__(
-        self,
-        engine: bytes,
-        feeds: Mapping[str, np.ndarray],
-        *,
-        runs: int,
-        warm_up: int,
-        threads: int = 0,
-        traits: EngineTraits = NO_TRAITS,
-    ) -> EngineProfile: ...
-
-
-def profile_engine(
-    backend: str,
-    engine: bytes,
-    feeds: Mapping[str, np.ndarray],
-    *,
-    runs: int,
-    warm_up: int,
-    threads: int = 0,
-    traits: EngineTraits = NO_TRAITS,
-) -> EngineProfile:
-    """Load `engine`, whose digest the caller has checked, once more with its vendor's profiler on, and run it.
-
-    `backend` is one of PROFILERS. `feeds` is a batch that the engine takes; `runs` of it count, after `warm_up` more.
-    Raises: BackendUnavailableError if `backend` cannot run here, EngineMismatchError if this is no engine of it.
+    `backend` is one of PROFILERS. Raises: BackendUnavailableError if it cannot run here, EngineMismatchError if this is
+    no engine of it.
     """
     module, name = PROFILERS[backend].split(":")
-    profiler: Profiler = getattr(importlib.import_module(module), name)
-    return profiler(engine, feeds, runs=runs, warm_up=warm_up, threads=threads, traits=traits)
+    profiler: Callable[[Workload], EngineProfile] = getattr(importlib.import_module(module), name)
+    return profiler(workload)

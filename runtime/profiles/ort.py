@@ -5,17 +5,18 @@ The format: https://onnxruntime.ai/docs/performance/tune-performance/profiling-t
 
 from __future__ import annotations
 
+import functools
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.backends.ort import open_session, session_options
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
+from ran_deploy.runtime.profiles.workload import Workload
 from ran_deploy.runtime.timing import measure
 
 __all__ = ["profile"]
@@ -43,25 +44,17 @@ class Event(msgspec.Struct):
     args: Arguments
 
 
-def profile(
-    engine: bytes,
-    feeds: Mapping[str, np.ndarray],
-    *,
-    runs: int,
-    warm_up: int,
-    threads: int = 0,
-    traits: EngineTraits = NO_TRAITS,
-) -> EngineProfile:
-    """Return the median time of each kernel. Raises: EngineMismatchError if ONNX Runtime cannot load `engine`."""
-    del traits  # its engines hold all they need
+def profile(workload: Workload) -> EngineProfile:
+    """Return the median time of each kernel. Raises: EngineMismatchError if ONNX Runtime cannot load the engine."""
     with tempfile.TemporaryDirectory(prefix="ran-deploy-") as folder:
-        options = session_options(threads)
+        options = session_options(workload.threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = open_session(engine, options)
-        timing = measure(lambda: session.run(None, dict(feeds)), warm_up=warm_up, repeats=runs)
+        session = open_session(workload.engine, options)
+        run = functools.partial(session.run, None, dict(workload.feeds))
+        timing = measure(run, warm_up=workload.warm_up, repeats=workload.runs)
         text = Path(session.end_profiling()).read_bytes()
-    return EngineProfile(layers=layers_from_events(text, runs), statistic="median", timing=timing)
+    return EngineProfile(layers=layers_from_events(text, workload.runs), statistic="median", timing=timing)
 
 
 def layers_from_events(text: bytes, runs: int) -> tuple[LayerTime, ...]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.runtime.backends.ov import compiled_model
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
+from ran_deploy.runtime.profiles.workload import Workload
 from ran_deploy.runtime.timing import Timing, measure
 
 __all__ = ["profile"]
@@ -23,23 +23,15 @@ SOURCES = frozenset({"Input", "Output", "Const"})  # of what kernels read and ma
 CONVERSIONS = frozenset({"Convert", "FakeQuantize", "Reorder", "Transpose"})
 
 
-def profile(
-    engine: bytes,
-    feeds: Mapping[str, np.ndarray],
-    *,
-    runs: int,
-    warm_up: int,
-    threads: int = 0,
-    traits: EngineTraits = NO_TRAITS,
-) -> EngineProfile:
-    """Return the time of each kernel. Raises: EngineMismatchError if OpenVINO cannot load `engine`.
+def profile(workload: Workload) -> EngineProfile:
+    """Return the time of each kernel. Raises: EngineMismatchError if OpenVINO cannot load the engine.
 
     OpenVINO keeps averages alone, which a moment of other load spoils. So the runs are shared out among a few models,
     each loaded anew, and the median of their averages counts.
     """
-    del traits  # its engines hold all they need
+    runs = workload.runs
     shares = [len(share) for share in np.array_split(np.arange(runs), min(MODELS, runs))]
-    averages, timings = zip(*(average(engine, feeds, share, warm_up, threads) for share in shares), strict=True)
+    averages, timings = zip(*(average(replace(workload, runs=share)) for share in shares), strict=True)
     layers = [
         replace(times[0], ms=float(np.median([time.ms for time in times]))) for times in zip(*averages, strict=True)
     ]
@@ -47,15 +39,14 @@ def profile(
     return EngineProfile(layers=tuple(layers), statistic="median of means", timing=Timing(durations_ms))
 
 
-def average(
-    engine: bytes, feeds: Mapping[str, np.ndarray], runs: int, warm_up: int, threads: int
-) -> tuple[list[LayerTime], Timing]:
-    """Load `engine` and return the mean time of each kernel in `runs` runs, and how long each run took."""
-    model = compiled_model(engine, threads, PERF_COUNT=True)
+def average(workload: Workload) -> tuple[list[LayerTime], Timing]:
+    """Load the engine and return the mean time of each kernel in the runs that count, and how long each run took."""
+    warm_up, runs = workload.warm_up, workload.runs
+    model = compiled_model(workload.engine, workload.threads, PERF_COUNT=True)
     request = model.create_infer_request()
 
     def run() -> None:
-        request.infer(dict(feeds), share_inputs=True)
+        request.infer(dict(workload.feeds), share_inputs=True)
 
     for _ in range(warm_up):
         run()

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 
-from ran_deploy.engine.traits import NO_TRAITS, EngineTraits
 from ran_deploy.errors import DeviceError
 from ran_deploy.runtime.backends.trt import TRT_RUNNERS
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
+from ran_deploy.runtime.profiles.workload import Workload
 from ran_deploy.runtime.timing import measure
 from ran_deploy.vendors import import_tensorrt
 
@@ -70,31 +69,22 @@ def new_profiler(package: str, clock: LayerClock) -> Any:
     return Profiler()
 
 
-def profile(
-    backend: str,
-    engine: bytes,
-    feeds: Mapping[str, np.ndarray],
-    *,
-    runs: int,
-    warm_up: int,
-    threads: int = 0,
-    traits: EngineTraits = NO_TRAITS,
-) -> EngineProfile:
+def profile(backend: str, workload: Workload) -> EngineProfile:
     """Return the median time of each layer, without CUDA graphs: TensorRT does not report what is launched as one.
 
     Vendors' words of a layer are for the engine inspector. Raises: EngineMismatchError, DeviceError.
     """
-    del threads  # the work is the GPU's
     kind, clock = TRT_RUNNERS[backend], LayerClock()
     profiler = new_profiler(kind.package, clock)
-    with closing(kind(engine, traits=traits, slots=1, graphs=False, repeated=0, profiler=profiler)) as runner:
+    opened = kind(workload.engine, traits=workload.traits, slots=1, graphs=False, repeated=0, profiler=profiler)
+    with closing(opened) as runner:
 
         def run() -> None:
             clock.start_run()
-            runner.infer(feeds)
+            runner.infer(workload.feeds)
 
-        timing = measure(run, warm_up=warm_up, repeats=runs)
-    layers = clock.layers(runs)
+        timing = measure(run, warm_up=workload.warm_up, repeats=workload.runs)
+    layers = clock.layers(workload.runs)
     if not layers:
         raise DeviceError(
             f"{kind.package} reports no layer of this engine: it cannot be profiled. Leave --profile out."

@@ -26,7 +26,7 @@ from ran_deploy.models.network import build_network, recorded_masks
 from ran_deploy.models.weiaicunzai import CifarDesign, CifarNetwork
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends.ort import open_reference
-from ran_deploy.runtime.profiles import profile_engine
+from ran_deploy.runtime.profiles import Workload, profile_engine
 from ran_deploy.verification.metrics import relative_l2
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import find_engine, load_engine
@@ -146,7 +146,9 @@ def test_float_graphs_are_close_to_pytorch(exported, precision, dialect):
 def test_a_profile_finds_every_convolution_in_one_layer_of_its_part(exported, backend):
     bundle = exported.bundle
     engine = find_engine(bundle, backend, exported.cache)
-    layers = profile_engine(backend, engine.data, {"image": read_golden(bundle).inputs[:1]}, runs=1, warm_up=0).layers
+    layers = profile_engine(
+        backend, Workload(engine=engine.data, feeds={"image": read_golden(bundle).inputs[:1]}, runs=1, warm_up=0)
+    ).layers
     graph = model_from_bytes(bundle.read(bundle.manifest.dialects[backend].graph)).graph
     assert_products_are_attributed(graph, layers)
 

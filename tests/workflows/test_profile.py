@@ -21,7 +21,7 @@ from ran_deploy.models.arithmetic import cost_of
 from ran_deploy.models.zoo import ARCHITECTURES
 from ran_deploy.network_parts import Part
 from ran_deploy.precision import Precision
-from ran_deploy.runtime.profiles import profile_engine
+from ran_deploy.runtime.profiles import Workload, profile_engine
 from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.workflows.bench import BenchConfig
 from ran_deploy.workflows.evaluation.evaluators import REFERENCE_FILE
@@ -59,7 +59,7 @@ def test_every_convolution_is_in_one_layer_of_float_engines_too(backend, precisi
     model = lower(model_from_bytes(open_bundle(demo.bundle).read(REFERENCE_FILE)), backend, precision)
     engine = open_builder(backend).build(model_bytes(model), BuildOptions(precision=precision))
     feeds = {"image": np.zeros((1, 32, 32, 3), np.uint8)}
-    layers = profile_engine(backend, engine, feeds, runs=1, warm_up=0).layers
+    layers = profile_engine(backend, Workload(engine=engine, feeds=feeds, runs=1, warm_up=0)).layers
     assert_products_are_attributed(model.graph, layers)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ran_deploy.errors import EngineMismatchError
+from ran_deploy.runtime.profiles import Workload
 from ran_deploy.runtime.profiles.ort import layers_from_events, profile
 
 
@@ -48,4 +49,4 @@ def test_nodes_of_one_name_are_layers_of_their_own():
 def test_what_is_no_engine_is_refused():
     pytest.importorskip("onnxruntime")
     with pytest.raises(EngineMismatchError, match="cannot load this engine"):
-        profile(b"no engine", {"image": np.zeros((1, 2, 2, 3), np.uint8)}, runs=1, warm_up=0)
+        profile(Workload(engine=b"no engine", feeds={"image": np.zeros((1, 2, 2, 3), np.uint8)}, runs=1, warm_up=0))

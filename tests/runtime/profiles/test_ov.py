@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ran_deploy.errors import EngineMismatchError
-from ran_deploy.runtime.profiles import ov
+from ran_deploy.runtime.profiles import Workload, ov
 from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.runtime.profiles.ov import layer_time, profile
 from ran_deploy.runtime.timing import Timing
@@ -44,22 +44,22 @@ def test_a_moment_of_other_load_does_not_count(monkeypatch):
     means = iter([0.4, 9.0, 0.5, 0.6, 0.5])
     asked = []
 
-    def average(engine, feeds, runs, warm_up, threads):
-        asked.append(runs)
+    def average(workload):
+        asked.append(workload.runs)
         return [LayerTime(name="a", kind="k", execution="", origins=(), converts=False, ms=next(means))], Timing(
-            (1.0,) * runs
+            (1.0,) * workload.runs
         )
 
     monkeypatch.setattr(ov, "average", average)
-    found = ov.profile(b"engine", {}, runs=13, warm_up=2)
+    found = ov.profile(Workload(engine=b"engine", feeds={}, runs=13, warm_up=2))
     assert [layer.ms for layer in found.layers] == [0.5]
     assert (asked, len(found.timing.durations_ms)) == ([3, 3, 3, 2, 2], 13)
     means, asked[:] = iter([0.25, 0.75]), []
-    assert [layer.ms for layer in ov.profile(b"engine", {}, runs=2, warm_up=0).layers] == [0.5]
+    assert [layer.ms for layer in ov.profile(Workload(engine=b"engine", feeds={}, runs=2, warm_up=0)).layers] == [0.5]
     assert asked == [1, 1]
 
 
 def test_what_is_no_engine_is_refused():
     pytest.importorskip("openvino")
     with pytest.raises(EngineMismatchError, match="no OpenVINO engine of ran-deploy"):
-        profile(b"no engine", {"image": np.zeros((1, 2, 2, 3), np.uint8)}, runs=1, warm_up=0)
+        profile(Workload(engine=b"no engine", feeds={"image": np.zeros((1, 2, 2, 3), np.uint8)}, runs=1, warm_up=0))

@@ -11,7 +11,7 @@ from stand_in_tensorrt import engine_bytes, layer_times
 
 from ran_deploy.errors import DeviceError, EngineMismatchError, ShapeError
 from ran_deploy.runtime.backends import open_runner
-from ran_deploy.runtime.profiles import profile_engine
+from ran_deploy.runtime.profiles import Workload, profile_engine
 from ran_deploy.runtime.profiles.trt import LayerClock
 
 BACKENDS = ["tensorrt", "tensorrt-rtx"]
@@ -24,7 +24,7 @@ def feeds(batch: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_layer_is_the_median_of_the_runs_that_count(stand_in, backend):
     gpu = stand_in(backend.replace("-", "_"))
-    profile = profile_engine(backend, engine_bytes([(1, 3, 7)]), feeds(3), runs=5, warm_up=2)
+    profile = profile_engine(backend, Workload(engine=engine_bytes([(1, 3, 7)]), feeds=feeds(3), runs=5, warm_up=2))
     reported = [layer_times(3, run) for run in (3, 4, 5, 6, 7)]  # those of runs 1 and 2 are warm-up
     assert [(layer.name, layer.ms) for layer in profile.layers] == [
         (times[0][0], statistics.median(ms for _, ms in times)) for times in zip(*reported, strict=True)
@@ -48,9 +48,9 @@ def test_a_runner_without_a_profiler_reports_nothing(stand_in):
 def test_what_cannot_run_is_refused_and_nothing_stays_behind(stand_in, backend):
     gpu = stand_in(backend.replace("-", "_"))
     with pytest.raises(EngineMismatchError, match="the plan is damaged"):
-        profile_engine(backend, b"no engine", feeds(1), runs=1, warm_up=0)
+        profile_engine(backend, Workload(engine=b"no engine", feeds=feeds(1), runs=1, warm_up=0))
     with pytest.raises(ShapeError):
-        profile_engine(backend, engine_bytes([(1, 3, 7)]), feeds(8), runs=1, warm_up=0)
+        profile_engine(backend, Workload(engine=engine_bytes([(1, 3, 7)]), feeds=feeds(8), runs=1, warm_up=0))
     assert gpu.live() == {}
 
 
@@ -58,7 +58,7 @@ def test_an_engine_whose_layers_are_not_reported_is_refused(stand_in, monkeypatc
     gpu = stand_in()
     monkeypatch.setattr(stand_in_tensorrt, "layer_times", lambda batch, run: [])
     with pytest.raises(DeviceError, match="tensorrt reports no layer of this engine"):
-        profile_engine("tensorrt", engine_bytes([(1, 3, 7)]), feeds(1), runs=1, warm_up=0)
+        profile_engine("tensorrt", Workload(engine=engine_bytes([(1, 3, 7)]), feeds=feeds(1), runs=1, warm_up=0))
     assert gpu.live() == {}
 
 
