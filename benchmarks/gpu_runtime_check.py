@@ -51,7 +51,7 @@ CHECKS: Mapping[str, Callable[[Setting], Figures]] = {
     "threads, copied": functools.partial(runtime_checks.threads, mapped=False),
     "threads, mapped memory": functools.partial(runtime_checks.threads, mapped=True),
     "CUDA graphs": runtime_checks.graphs,
-    "batches filled up": runtime_checks.filled_batches,
+    "padded batches": runtime_checks.padded_batches,
     "refused calls": runtime_failures.refused_calls,
     "engine larger than memory": runtime_failures.too_large,
     "closing": runtime_failures.closing,

@@ -24,7 +24,7 @@ class Predictor:
 
     `batch` is what the engine was built for; the manifest's profile if it is not given. `half_pixel`: it enlarges masks
     with half-pixel sample points, and so computes something else than the network that was exported. `padding` is what
-    the runner fills up.
+    the runner pads.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Predictor:
     def infer_batch(self, prepared: np.ndarray) -> np.ndarray:
         """Return float32 (N, classes) for prepared images, uint8 (N, H, W, 3) of the engine's size, any N.
 
-        More than the engine takes at once are split; fewer than it takes at least are filled up with zeros.
+        More than the engine takes at once are split; fewer than it takes at least are padded with zeros.
         Raises: ShapeError for another type or size.
         """
         return self._gathered(prepared, {OUTPUT: self._logits_shape})[OUTPUT]
@@ -131,7 +131,7 @@ class Predictor:
         rows = {name: [self._nothing(shape)] for name, shape in shapes.items()}
         for start in range(0, len(prepared), self.batch.maximum):
             chunk = prepared[start : start + self.batch.maximum]
-            outputs = infer_checked(self.runner, {INPUT: np.ascontiguousarray(_filled(chunk, self.batch.minimum))})
+            outputs = infer_checked(self.runner, {INPUT: np.ascontiguousarray(_padded(chunk, self.batch.minimum))})
             for name, kept in rows.items():
                 kept.append(outputs[name][: len(chunk)].astype(np.float32, copy=False))
         return {name: np.concatenate(kept) for name, kept in rows.items()}
@@ -164,6 +164,6 @@ def require_attention(manifest: Manifest) -> None:
         )
 
 
-def _filled(batch: np.ndarray, minimum: int) -> np.ndarray:
+def _padded(batch: np.ndarray, minimum: int) -> np.ndarray:
     missing = max(0, minimum - len(batch))
     return np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch

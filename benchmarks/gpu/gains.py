@@ -1,4 +1,4 @@
-"""What CUDA graphs, batches filled up and a second one under way gain: one engine, opened with and without."""
+"""What CUDA graphs, padded batches and a second one under way gain: one engine, opened with and without."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def padding_gains(
 ) -> tuple[tuple[Gain, ...], int | None]:
     """Return what batches between the sizes that graphs are kept for gain, and the bytes of the GPU that a graph takes.
 
-    A batch queued at its own size is compared with the same filled up, and with a graph of its own.
+    A batch queued at its own size is compared with the same one padded, and with a graph of its own.
     """
     trials = time_padding(backend, engine, image, seconds)
-    filled = [
-        Gain(of=f"filling up to {each.size}", batch=each.batch, threads=1, gain=each.queued_ms / each.filled_ms)
+    padded = [
+        Gain(of=f"padding to {each.size}", batch=each.batch, threads=1, gain=each.queued_ms / each.padded_ms)
         for each in trials
     ]
     batches = [np.repeat(image[None], each.batch, axis=0) for each in trials]
     own = graph_gains(backend, engine, batches, seconds)
-    return (*filled, *own), bytes_of_a_graph(backend, engine, batches) if batches else None
+    return (*padded, *own), bytes_of_a_graph(backend, engine, batches) if batches else None
 
 
 def bytes_of_a_graph(backend: str, engine: CachedEngine, batches: list[np.ndarray]) -> int:

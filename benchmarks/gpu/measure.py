@@ -130,8 +130,8 @@ def with_gpu_checks(
     report(f"{result.bundle} on {result.backend}: graphs, two batches at once")
     found = gains(result.backend, engine, images, options.seconds, problems)
     report(f"{result.bundle} on {result.backend}: batches of other sizes")
-    filling = functools.partial(padding_gains, result.backend, engine, images[0], options.seconds)
-    between, graph_bytes = attempt(filling, problems, "filling batches up") or ((), None)
+    padding = functools.partial(padding_gains, result.backend, engine, images[0], options.seconds)
+    between, graph_bytes = attempt(padding, problems, "padding batches") or ((), None)
     return replace(result, layers=layers, gains=(*found, *between), graph_bytes=graph_bytes)
 
 

@@ -91,8 +91,8 @@ def graphs(setting: Setting) -> Figures:
     return {"launched as a graph": setting.repeats}
 
 
-def filled_batches(setting: Setting) -> Figures:
-    """Batches that are filled up are right, and all run as one graph, which is there though other sizes had theirs."""
+def padded_batches(setting: Setting) -> Figures:
+    """Padded batches are right, and all run as one graph, which is there though other sizes had theirs."""
     *_, padding = every_padding(BatchProfile(minimum=1, optimum=1, maximum=max(setting.sizes)))
     sizes = range(padding.least, padding.size + 1)
     with opened(setting.plan(), slots=1, padding=(padding,)) as runner:
@@ -104,9 +104,9 @@ def filled_batches(setting: Setting) -> Figures:
         if setting.captures and setting.driver.launched != launched:
             raise WrongError(
                 f"the host launched {setting.driver.launched - launched} kernels for {len(sizes)} batches that were "
-                "filled up; expected none, as a graph launches them"
+                "padded; expected none, as a graph launches them"
             )
-    return {"sizes": len(sizes), "filled up to": padding.size}
+    return {"sizes": len(sizes), "padded to": padding.size}
 
 
 def pipeline(setting: Setting) -> Figures:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--pad-batches",
     is_flag=True,
-    help="TensorRT: time which batches run faster filled up to a CUDA graph's size, and fill those up at every load.",
+    help="TensorRT: time which batches run faster padded to a CUDA graph's size, and pad those at every load.",
 )
 @triton_option()
 @click.option(

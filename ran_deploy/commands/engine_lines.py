@@ -49,12 +49,12 @@ def half_pixel_note(half_pixel: bool) -> str:
 
 
 def padding_line(padding: Sequence[Padding]) -> str:
-    """Return which batches are filled up, and how far."""
+    """Return which batches are padded, and how far."""
     if not padding:
-        return "padding: no batch size runs faster filled up"
+        return "padding: no batch size runs faster padded"
     spans = ((each.least, each.size - 1, each.size) for each in padding)
     told = (f"{low if low == high else f'{low} to {high}'} as {size}" for low, high, size in spans)
-    return f"padding: batches run filled up, of {', of '.join(told)}"
+    return f"padding: batches of {', of '.join(told).replace(' as ', ' run as ', 1)}"
 
 
 def _shares(counts: Mapping[str, int]) -> str:

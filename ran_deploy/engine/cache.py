@@ -46,7 +46,7 @@ class CachedEngine:
     `required` holds values and ranges: see `requirements`. `refit_from` is the graph that an engine without weights
     gets them from whenever it is loaded; None for one that has its own. `half_pixel`: it was built from a graph with
     half-pixel sample points in place of aligned corners, whose outputs are others. `padding` says which batches are
-    filled up.
+    padded.
     """
 
     data: bytes

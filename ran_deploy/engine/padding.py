@@ -1,4 +1,4 @@
-"""Batches that are filled up to a size that runs as a CUDA graph: which, and how far."""
+"""Which batches are padded to a size that runs as a CUDA graph, and how far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Padding", "every_padding", "padded_size"]
 
 @dataclass(frozen=True, kw_only=True)
 class Padding:
-    """Batches of `least` to `size` - 1 images run as batches of `size`; what fills them up is thrown away."""
+    """Batches of `least` to `size` - 1 images run as batches of `size`; what pads them is thrown away."""
 
     least: int
     size: int

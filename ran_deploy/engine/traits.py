@@ -15,7 +15,7 @@ class EngineTraits:
 
     `host_code`: it may bring the vendor's runtime as a library of its own, as version-compatible ones do.
     `refit_from` is the ONNX graph that an engine without weights gets them from; None for one that has its own.
-    `padding` says which batches are filled up to a size that runs as a CUDA graph.
+    `padding` says which batches are padded to a size that runs as a CUDA graph.
     """
 
     host_code: bool = False

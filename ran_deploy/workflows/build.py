@@ -21,7 +21,7 @@ __all__ = ["BuildConfig", "BuildResult", "build_for_device"]
 class BuildConfig:
     """What to build. `batch` None takes the sizes of the export; `gpu` is for TensorRT's builders alone.
 
-    `pad_batches`: time which batches run faster filled up to the size of a CUDA graph, and fill those up at every load.
+    `pad_batches`: time which batches run faster padded to the size of a CUDA graph, and pad those at every load.
     `device` is a GPU or DLA core, as in 'cuda:1' or 'dla:0'; None is the first GPU. `triton` is a model repository that
     gets the engine too.
     """

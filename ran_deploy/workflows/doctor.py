@@ -45,7 +45,7 @@ class BackendState:
 
     `stripped`: its engine has no weights, and gets those of the bundle's graph whenever it is loaded. `half_pixel`: it
     enlarges masks with half-pixel sample points, and so computes something else. `padding` says which batches are
-    filled up.
+    padded.
     """
 
     backend: str

@@ -36,7 +36,7 @@ class TensorRtRunner:
 
     Any thread may call, whatever its own device is. A slot takes memory when so many threads call at once.
     Without `graphs` no CUDA graph is captured; else the first `repeated` batch sizes that come again have one, and
-    those that others are filled up to. `mapped`: the engine works in the host's memory, without copies; as a rule it
+    those that others are padded to. `mapped`: the engine works in the host's memory, without copies; as a rule it
     does so on integrated GPUs. `kernels`, of TensorRT-RTX, is written when the runner is closed. `profiler` is an
     IProfiler that each run reports its layers to.
     """
@@ -75,8 +75,10 @@ class TensorRtRunner:
             self._engine: TensorRtEngine | None = loaded
             self.inputs, self.outputs, self._profiles = loaded.inputs, loaded.outputs, loaded.profiles
             self._padding = traits.padding
-            filled = frozenset(each.size for each in traits.padding)
-            self._slots = Slots(lambda: Slot(loaded, mapped=in_place, repeated=repeated, filled=filled), slots)
+            padded_sizes = frozenset(each.size for each in traits.padding)
+            self._slots = Slots(
+                lambda: Slot(loaded, mapped=in_place, repeated=repeated, padded_sizes=padded_sizes), slots
+            )
 
     @classmethod
     def require(cls) -> None:

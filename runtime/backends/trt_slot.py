@@ -28,13 +28,13 @@ class Slot:
     """A stream, memory for the engine's largest batch, and execution contexts.
 
     Each profile in use has a context whose shapes change with the batch; so has each of the first `repeated` sizes that
-    come again, and of those in `filled`, as a context whose graph was captured may not change. All share the memory for
+    come again, and of `padded_sizes`, as a context whose graph was captured may not change. All share the memory for
     the engine's layers: they run one after the other. One call at a time, on the calling thread's device, which has to
     be the engine's.
     """
 
     def __init__(
-        self, engine: TensorRtEngine, *, mapped: bool, repeated: int = REPEATED, filled: Set[int] = frozenset()
+        self, engine: TensorRtEngine, *, mapped: bool, repeated: int = REPEATED, padded_sizes: Set[int] = frozenset()
     ) -> None:
         self._engine = engine
         self._owned: list[Any] = []
@@ -43,7 +43,7 @@ class Slot:
         self._seen: set[Key] = set()
         self._repeated: dict[Key, Call] = {}
         self._most_repeated = repeated
-        self._filled = filled
+        self._padded_sizes = padded_sizes
         self._memory_is_short = False
         try:
             self._allocate(mapped)
@@ -54,7 +54,7 @@ class Slot:
     def infer(self, arrays: Mapping[str, np.ndarray], shapes: Shapes, profile: Profile) -> dict[str, np.ndarray]:
         """Run one batch with `shapes`, which `profile` takes: those of the arrays, or of a larger batch.
 
-        What an earlier batch left in memory fills it up. Raises: DeviceError; nothing is in flight after it.
+        It is padded by what an earlier batch left in memory. Raises: DeviceError; nothing is in flight after it.
         """
         batch = min(len(array) for array in arrays.values())
         for spec in self._engine.inputs:
@@ -98,11 +98,11 @@ class Slot:
 
     def _has_room_for(self, key: Key) -> bool:
         """Return whether a size that comes again gets a context of its own."""
-        others = sum(not self._is_filled(each) for each in self._repeated)
-        return not self._memory_is_short and (self._is_filled(key) or others < self._most_repeated)
+        others = sum(not self._has_padded_size(each) for each in self._repeated)
+        return not self._memory_is_short and (self._has_padded_size(key) or others < self._most_repeated)
 
-    def _is_filled(self, key: Key) -> bool:
-        return key[0][1][0] in self._filled
+    def _has_padded_size(self, key: Key) -> bool:
+        return key[0][1][0] in self._padded_sizes
 
     def _context(self, profile: Profile, shapes: Shapes) -> Any:
         """Return the profile's own context with `shapes` set."""

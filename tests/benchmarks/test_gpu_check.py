@@ -256,7 +256,7 @@ def test_graphs_and_slots_are_each_compared_with_a_runner_that_has_none(gpu, sta
     assert slots.gain > 1.1  # the stand-in waits most of a batch's time, which another one can use
 
 
-def test_batches_of_other_sizes_are_timed_filled_up_and_with_a_graph_of_their_own(gpu, stand_in, monkeypatch):
+def test_batches_of_other_sizes_are_timed_padded_and_with_a_graph_of_their_own(gpu, stand_in, monkeypatch):
     device = stand_in(delay_s=0.0)
     execute = Context.execute_async_v3
 
@@ -270,8 +270,8 @@ def test_batches_of_other_sizes_are_timed_filled_up_and_with_a_graph_of_their_ow
     )
     found, graph_bytes = gpu("gains").padding_gains("tensorrt", engine, np.zeros((9, 14, 3), np.uint8), 0.02)
     assert [(gain.of, gain.batch) for gain in found] == [
-        ("filling up to 4", 3),
-        ("filling up to 8", 6),
+        ("padding to 4", 3),
+        ("padding to 8", 6),
         ("CUDA graphs", 3),
         ("CUDA graphs", 6),
     ]

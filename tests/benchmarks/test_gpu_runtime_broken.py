@@ -174,11 +174,11 @@ BROKEN = {
     "a slot for several threads": (slot_for_several_threads, ("threads, copied", "threads, mapped memory")),
     "a graph that is not launched": (left_out(cuda.Stream, "launch"), ("batches, copied", "CUDA graphs")),
     "a graph of an old address": (stale_address_in_the_graph, ("batches, copied", "CUDA graphs")),
-    "no graph at all": (left_out(Call, "_capture"), ("CUDA graphs", "batches filled up")),
-    "rows of what fills a batch up": (last_rows, ("batches filled up",)),
-    "no graph for what is filled up": (
-        lambda gpu, patch: patch(Slot, "_is_filled", lambda *arguments: False),
-        ("batches filled up",),
+    "no graph at all": (left_out(Call, "_capture"), ("CUDA graphs", "padded batches")),
+    "rows of what pads a batch": (last_rows, ("padded batches",)),
+    "no graph for what is padded": (
+        lambda gpu, patch: patch(Slot, "_has_padded_size", lambda *arguments: False),
+        ("padded batches",),
     ),
     "refusals unheard": (refusals_unheard, ("refused calls",)),
     "memory not freed": (left_out(cuda.DeviceMemory, "close"), ("closing",)),

@@ -94,14 +94,14 @@ def test_build_without_weights_refuses_int8_and_triton(call, demo, tmp_path):
     )
 
 
-def test_build_says_which_batches_are_filled_up():
-    trial = PaddingTrial(batch=3, size=4, queued_ms=2.0, filled_ms=1.0)
+def test_build_says_which_batches_are_padded():
+    trial = PaddingTrial(batch=3, size=4, queued_ms=2.0, padded_ms=1.0)
     measured = MeasuredPadding(padding=(Padding(least=3, size=4), Padding(least=6, size=8)), trials=(trial,))
     built = BuiltEngine(folder=Path(), self_test=None, layers=None, engine_bytes=1, padding=measured)
-    assert "padding: batches run filled up, of 3 as 4, of 6 to 7 as 8" in built_lines(built)
+    assert "padding: batches of 3 run as 4, of 6 to 7 as 8" in built_lines(built)
     assert outcome("tensorrt", built, None)["padding_trials"] == (trial,)
     nothing = replace(built, padding=MeasuredPadding(padding=(), trials=(trial,)))
-    assert "padding: no batch size runs faster filled up" in built_lines(nothing)
+    assert "padding: no batch size runs faster padded" in built_lines(nothing)
     unasked = replace(built, padding=None)
     assert "padding" not in f"{built_lines(unasked)} {outcome('tensorrt', unasked, None)}"
 

@@ -116,12 +116,12 @@ def test_a_proof_is_of_the_engine_with_its_graph_and_its_padding(tmp_path, other
     assert not cache.get("tensorrt", updated, lambda: changed.refit_from).proven
 
 
-def test_what_is_filled_up_is_kept_with_the_engine(tmp_path):
-    cache, filled = EngineCache(tmp_path, "digest"), replace(PLAN, padding=(Padding(least=3, size=4),))
-    cache.put("tensorrt", ORIN, filled)
+def test_what_is_padded_is_kept_with_the_engine(tmp_path):
+    cache, padded = EngineCache(tmp_path, "digest"), replace(PLAN, padding=(Padding(least=3, size=4),))
+    cache.put("tensorrt", ORIN, padded)
     found = cache.get("tensorrt", ORIN)
-    assert found == filled
-    assert found.traits.padding == filled.padding
+    assert found == padded
+    assert found.traits.padding == padded.padding
 
 
 def test_an_entry_of_an_earlier_release_is_proven_anew(tmp_path):

@@ -10,7 +10,7 @@ def profile(minimum: int, optimum: int, maximum: int) -> BatchProfile:
     return BatchProfile(minimum=minimum, optimum=optimum, maximum=maximum)
 
 
-def test_sizes_between_powers_of_two_are_filled_up_to_the_next():
+def test_sizes_between_powers_of_two_are_padded_to_the_next():
     pairs = [(each.least, each.size) for each in every_padding(profile(1, 8, 32))]
     assert pairs == [(3, 4), (5, 8), (9, 16), (17, 32)]
 
@@ -26,6 +26,6 @@ def test_an_engine_of_one_size_fills_nothing_up():
     assert every_padding(profile(4, 4, 4)) == ()
 
 
-def test_only_what_is_named_is_filled_up():
+def test_only_what_is_named_is_padded():
     padding = (Padding(least=3, size=4), Padding(least=7, size=8))
     assert [padded_size(padding, batch) for batch in range(1, 11)] == [1, 2, 4, 4, 5, 6, 8, 8, 9, 10]

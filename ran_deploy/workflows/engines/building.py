@@ -68,8 +68,8 @@ def build_engine(
 ) -> BuiltEngine:
     """Build the engine for this very machine and keep it in the cache, replacing the one there.
 
-    `gpu` is for TensorRT's builders alone, and so is `pad_batches`: to measure which batches run faster filled up, and
-    fill those up whenever the engine is loaded. An engine for DLA leaves that of the GPU in its place, and the reverse.
+    `gpu` is for TensorRT's builders alone, and so is `pad_batches`: to measure which batches run faster padded, and
+    pad those whenever the engine is loaded. An engine for DLA leaves that of the GPU in its place, and the reverse.
     Raises: BuildError, BackendUnavailableError; OutputError if the cache cannot be written; SelfTestError if the engine
     gives wrong results, and then keeps nothing.
     """
@@ -122,11 +122,11 @@ def _require_padding(backend: str) -> None:
 
 
 def _measured_padding(bundle: Bundle, backend: str, engine: CachedEngine) -> MeasuredPadding | None:
-    """Return what filling batches up gains; None, with a warning, where that cannot be timed: it takes memory."""
+    """Return what padding batches gains; None, with a warning, where that cannot be timed: it takes memory."""
     try:
         return measure_padding(backend, engine, read_golden(bundle).inputs[0])
     except RanDeployError as exc:  # the engine is as good without
-        logger.warning("no batches are filled up, as they cannot be timed: %s", exc)
+        logger.warning("no batches are padded, as they cannot be timed: %s", exc)
         return None
 
 

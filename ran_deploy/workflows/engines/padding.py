@@ -1,4 +1,4 @@
-"""Which batches run faster filled up to a size that runs as a CUDA graph: measured once, on the device itself."""
+"""Which batches run faster padded to a size that runs as a CUDA graph: measured once, on the device itself."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ SECONDS = 0.5  # of timed work for each batch size that is tried
 
 @dataclass(frozen=True, kw_only=True)
 class PaddingTrial:
-    """Median milliseconds of `batch` images, queued call by call and filled up to `size` and launched as a graph."""
+    """Median milliseconds of `batch` images, queued call by call and padded to `size` and launched as a graph."""
 
     batch: int
     size: int
     queued_ms: float
-    filled_ms: float
+    padded_ms: float
 
     @property
     def faster(self) -> bool:
-        """Whether it is worth filling up."""
-        return self.filled_ms < FASTER * self.queued_ms
+        """Whether it is worth padding."""
+        return self.padded_ms < FASTER * self.queued_ms
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredPadding:
-    """What is filled up, and what was tried to find that."""
+    """What is padded, and what was tried to find that."""
 
     padding: tuple[Padding, ...]
     trials: tuple[PaddingTrial, ...]
 
 
 def measure_padding(backend: str, engine: CachedEngine, image: np.ndarray, seconds: float = SECONDS) -> MeasuredPadding:
-    """Return for each size of `every_padding` the smallest batch that runs faster when it is filled up to it.
+    """Return for each size of `every_padding` the smallest batch that runs faster when it is padded to it.
 
     The time of a batch grows with its size and that of the graph stays, so larger ones do too. `image` is prepared,
     uint8 (H, W, 3). Raises: what loading and running an engine raises.
@@ -75,27 +75,27 @@ def time_padding(
 
 @dataclass(frozen=True, kw_only=True)
 class _Timer:
-    """One engine, opened to queue every batch at its own size, and to fill every one up."""
+    """One engine, opened to queue every batch at its own size, and to pad every one."""
 
     queued: Runner
-    filled: Runner
+    padded: Runner
     image: np.ndarray
-    other: int  # a batch of this size is queued between, as sizes vary where they are worth filling up
+    other: int  # a batch of this size is queued between, as sizes vary where they are worth padding
     seconds: float
 
     def trial(self, batch: int, size: int) -> PaddingTrial:
-        """Time a batch both ways, in turn; `size` is what it is filled up to."""
-        as_graph = self._call(self.filled, batch)
+        """Time a batch both ways, in turn; `size` is what it is padded to."""
+        as_graph = self._call(self.padded, batch)
         for _ in range(GRAPH_CALLS):
             as_graph()
         calls = {
             "queued": self._call(self.queued, batch),
-            "filled": as_graph,
+            "padded": as_graph,
             "between": self._call(self.queued, self.other),
         }
         timings = measure_in_turn(calls, self.seconds)
-        queued_ms, filled_ms = (timings[name].latency_ms.p50 for name in ("queued", "filled"))
-        return PaddingTrial(batch=batch, size=size, queued_ms=queued_ms, filled_ms=filled_ms)
+        queued_ms, padded_ms = (timings[name].latency_ms.p50 for name in ("queued", "padded"))
+        return PaddingTrial(batch=batch, size=size, queued_ms=queued_ms, padded_ms=padded_ms)
 
     def _call(self, runner: Runner, batch: int) -> Callable[[], object]:
         return functools.partial(runner.infer, {INPUT: np.repeat(self.image[None], batch, axis=0)})
@@ -113,7 +113,7 @@ def _timer(backend: str, engine: CachedEngine, image: np.ndarray, seconds: float
 
         yield _Timer(
             queued=opened(()),
-            filled=opened(every_padding(engine.batch)),
+            padded=opened(every_padding(engine.batch)),
             image=image,
             other=engine.batch.minimum,
             seconds=seconds,

@@ -1,4 +1,4 @@
-"""Batches that TensorRT's runner fills up, on the stand-ins of tests/stand_ins."""
+"""Batches that TensorRT's runner pads, on the stand-ins of tests/stand_ins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PADDING = (Padding(least=3, size=4), Padding(least=6, size=8))
 
 @pytest.fixture
 def opened(stand_in):
-    """Return what opens an engine that fills batches up on a new GPU; the runners are closed after the test."""
+    """Return what opens an engine that pads batches on a new GPU; the runners are closed after the test."""
     runners = []
 
     def open_it(backend: str = "tensorrt", profiles=((1, 8, 16),), **settings):
@@ -52,7 +52,7 @@ def check(runner, batch: int, seed: int = 0) -> None:
 
 
 @pytest.mark.parametrize("integrated", [False, True])
-def test_a_batch_runs_at_the_size_it_is_filled_up_to_and_gives_its_own_rows(opened, ran, integrated):
+def test_a_batch_runs_at_the_size_it_is_padded_to_and_gives_its_own_rows(opened, ran, integrated):
     _, runner = opened(integrated=integrated)
     for batch in range(1, 11):
         check(runner, batch, seed=batch)
@@ -69,7 +69,7 @@ def test_the_size_does_not_depend_on_what_ran_before(opened, ran):
     assert {size for _, size in ran} == {expected[batch] for batch in order}
 
 
-def test_sizes_that_are_filled_up_share_one_graph(opened):
+def test_sizes_that_are_padded_share_one_graph(opened):
     gpu, runner = opened()
     for seed in range(4):
         for batch in (6, 7, 8):
@@ -99,7 +99,7 @@ def test_others_keep_their_number_of_graphs(opened):
     assert gpu.live()["executables"] == REPEATED + len(PADDING)
 
 
-def test_the_kernels_are_those_of_the_size_it_is_filled_up_to(opened, ran):
+def test_the_kernels_are_those_of_the_size_it_is_padded_to(opened, ran):
     _, runner = opened(profiles=((1, 8, 16), (8, 8, 8)))
     check(runner, 5)
     check(runner, 7)
@@ -113,7 +113,7 @@ def test_threads_get_their_own_rows(opened):
     assert gpu.live()["streams"] == 2
 
 
-def test_tensorrt_rtx_captures_the_size_it_is_filled_up_to(opened):
+def test_tensorrt_rtx_captures_the_size_it_is_padded_to(opened):
     gpu, runner = opened("tensorrt-rtx")
     for seed in range(4):
         for batch in (6, 7, 8):
@@ -121,7 +121,7 @@ def test_tensorrt_rtx_captures_the_size_it_is_filled_up_to(opened):
     assert gpu.calls["graphs of TensorRT-RTX"] == 1
 
 
-def test_where_memory_is_short_it_is_filled_up_all_the_same(opened, ran, caplog):
+def test_where_memory_is_short_it_is_padded_all_the_same(opened, ran, caplog):
     gpu, runner = opened()
     gpu.fail("create_execution_context", "MemoryAllocation")
     for seed in range(3):

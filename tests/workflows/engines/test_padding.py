@@ -1,4 +1,4 @@
-"""Which batches are filled up. GPU, TensorRT and builder are stand-ins, whose costs are those of the test."""
+"""Which batches are padded. GPU, TensorRT and builder are stand-ins, whose costs are those of the test."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def launches_cost(monkeypatch):
 @pytest.mark.parametrize("sizes", [(1, 8, 32), (2, 24, 100), (1, 5, 7)])
 @pytest.mark.parametrize("launch", [0.0, 0.3, 1.1, 4.0, 50.0])
 def test_the_smallest_batch_that_gains_is_found_for_every_size(stand_in, monkeypatch, sizes, launch):
-    # Milliseconds by a formula: queued, 0.1 an image and the launches; filled up, 0.1 an image of the whole.
+    # Milliseconds by a formula: queued, 0.1 an image and the launches; padded, 0.1 an image of the whole.
     def timed(calls, seconds):
         batch = len(calls["queued"].args[0]["image"])
-        assert len(calls["filled"].args[0]["image"]) == batch
+        assert len(calls["padded"].args[0]["image"]) == batch
         size = next(each.size for each in padding.every_padding(of.batch) if each.least <= batch < each.size)
-        costs = {"queued": launch + 0.1 * batch, "filled": 0.1 * size}
+        costs = {"queued": launch + 0.1 * batch, "padded": 0.1 * size}
         return {key: Timing((costs.get(key, 9.0),)) for key in calls}
 
     stand_in(delay_s=0.0)
@@ -72,13 +72,13 @@ def test_the_smallest_batch_that_gains_is_found_for_every_size(stand_in, monkeyp
     assert len(found.trials) <= sum((high - low - 1).bit_length() for low, high in itertools.pairwise(steps))
 
 
-def test_batches_are_filled_up_where_launches_cost_more_than_images(stand_in, launches_cost):
+def test_batches_are_padded_where_launches_cost_more_than_images(stand_in, launches_cost):
     stand_in(delay_s=0.0)
     found = measure_padding("tensorrt", engine(1, 4, 8), IMAGE, seconds=0.05)
     assert found.padding == (Padding(least=3, size=4), Padding(least=5, size=8))
     for trial in found.trials:
         assert trial.queued_ms > 1000 * LAUNCH_S
-        assert trial.filled_ms < trial.queued_ms / 2
+        assert trial.padded_ms < trial.queued_ms / 2
 
 
 def test_batches_stay_as_they_are_where_images_cost_more_than_launches(stand_in, monkeypatch):
@@ -135,7 +135,7 @@ def test_what_was_measured_once_is_kept_proven_and_done_at_every_load(
         assert predictor.padding == first.padding.padding
         images = np.random.default_rng(2).integers(0, 256, (3, *bundle.manifest.preprocessing.crop, 3), dtype=np.uint8)
         np.testing.assert_array_equal(predictor.infer_batch(images), row_sums(images))
-    says = "  padding: batches run filled up, of 3 as 4, of 5 to 7 as 8"
+    says = "  padding: batches of 3 run as 4, of 5 to 7 as 8"
     assert says in report_lines(device_report(bundle, tmp_path))
     assert built().padding is None
     assert says not in report_lines(device_report(bundle, tmp_path))
@@ -147,7 +147,7 @@ def test_an_engine_whose_batches_cannot_be_timed_is_kept_as_it_is(build, caplog)
     engine = built(pad_batches=True)
     assert engine.padding is None
     assert engine.self_test.passed
-    assert "no batches are filled up, as they cannot be timed: tensorrt cannot prepare this engine" in caplog.text
+    assert "no batches are padded, as they cannot be timed: tensorrt cannot prepare this engine" in caplog.text
 
 
 def test_batches_are_timed_on_the_gpu_that_runs_them_alone(bundle, tmp_path):
