@@ -24,10 +24,14 @@ import numpy as np
 from stand_in_memory import Block, GpuError, Memory, bytes_at
 from stand_in_stream import Operation, Stream
 
+MEET_S = 10.0
+
 
 class StandInGpu(Memory):
     """`count` devices of `memory_bytes` each. `delay_s` is the longest that anything takes.
 
+    The first batches of engines wait until `meet` of them have run at once, for MEET_S at most: a machine that is busy
+    with other things delays them, and no test has to guess by how much.
     Of its `dla_cores` TensorRT's stand-in notes on which an engine was loaded, in `loaded_on`; they compute nothing.
     """
 
@@ -38,6 +42,7 @@ class StandInGpu(Memory):
         integrated: bool = False,
         memory_bytes: int = 2**26,
         delay_s: float = 0.002,
+        meet: int = 1,
         seed: int = 0,
         dla_cores: int = 0,
     ) -> None:
@@ -46,6 +51,7 @@ class StandInGpu(Memory):
         self.dla_cores, self.loaded_on = dla_cores, list[int]()
         self.calls: Counter[str] = Counter()
         self.running: Counter[str] = Counter()  # batches of engines at once: "now" and the "most" so far
+        self._meet, self._met = meet, threading.Event()
         self.streams: dict[int, Stream] = {}
         self.graphs: dict[int, list[Operation]] = {}
         self.executables: dict[int, list[Operation]] = {}
@@ -264,6 +270,10 @@ class StandInGpu(Memory):
         with self.lock:
             self.running["now"] += 1
             self.running["most"] = max(self.running["most"], self.running["now"])
+            if self.running["most"] >= self._meet:
+                self._met.set()
+        self._met.wait(MEET_S)
+        self._met.set()  # nobody waits twice
         try:
             yield
         finally:

@@ -173,14 +173,14 @@ def overlapped(runner, threads: int = 4, batches: int = 24) -> None:
 
 
 def test_two_batches_compute_at_once_and_never_more(open_engine):
-    gpu, runner = open_engine(delay_s=0.03)
+    gpu, runner = open_engine(meet=2)
     overlapped(runner)
     assert gpu.running["most"] == 2
     assert gpu.live()["streams"] == 2
 
 
 def test_the_pipeline_keeps_two_batches_under_way_and_the_order(open_engine):
-    gpu, runner = open_engine(delay_s=0.03)
+    gpu, runner = open_engine(meet=2)
     pictures = images(30)
     sources = [ArraySource(f"{i}", picture) for i, picture in enumerate(pictures)]
     results = run_pipeline(
@@ -208,7 +208,7 @@ def test_where_memory_is_short_one_slot_serves_every_thread(open_engine, caplog)
 
 @pytest.mark.parametrize("api", ["cuda-python", "pycuda"])
 def test_an_integrated_gpu_works_on_the_host_s_memory_without_copies(open_engine, api):
-    gpu, runner = open_engine(integrated=True, api=api)
+    gpu, runner = open_engine(integrated=True, api=api, meet=2)
     overlapped(runner)
     assert gpu.calls["cudaMemcpyAsync"] + gpu.calls["cuMemcpyHtoDAsync"] == 0
     assert gpu.allocated() == gpu.live()["streams"] * 7 * 1024  # scratch alone

@@ -57,7 +57,7 @@ def test_sizes_take_turns_each_with_its_own_graph_up_to_a_few(opened):
 
 
 def test_threads_capture_and_launch_beside_each_other(opened):
-    gpu, runner = opened(delay_s=0.004)
+    gpu, runner = opened(delay_s=0.004, meet=2)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda seed: check(runner, 1 + seed % 3, seed), range(90)))
     assert gpu.calls["cudaGraphLaunch"] > 60

@@ -107,7 +107,7 @@ def test_the_kernels_are_those_of_the_size_it_is_padded_to(opened, ran):
 
 
 def test_threads_get_their_own_rows(opened):
-    gpu, runner = opened(delay_s=0.003)
+    gpu, runner = opened(delay_s=0.003, meet=2)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda seed: check(runner, 1 + seed % 9, seed), range(120)))
     assert gpu.live()["streams"] == 2
