@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import stand_in_tensorrt
+from stand_in_bundle import bundle_of_row_sums
 from stand_in_tensorrt import engine_bytes, row_sums
 
-from ran_deploy.bundle import open_bundle
-from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.errors import BackendUnavailableError, ConfigError, EngineMismatchError, SelfTestError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.precision import Precision
 from ran_deploy.workflows.engines import building, timed_build
-from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.load import load
 
 HALF_PIXEL = GpuOptions(dla_core=0, half_pixel=True)
@@ -28,13 +25,7 @@ FOUR = BatchProfile(minimum=4, optimum=4, maximum=4)
 @pytest.fixture
 def bundle(demo, tmp_path):
     """The demo bundle as one of FP16, whose golden logits are what the stand-in for an engine computes."""
-    source = open_bundle(demo.bundle)
-    golden = read_golden(source)
-    files = {name: source.read(name) for name in source.manifest.files if not name.startswith("engines/")}
-    files["golden.npz"] = replace(golden, logits={"tensorrt": row_sums(golden.inputs)}).to_bytes()
-    manifest = replace(source.manifest, engines=(), precision=Precision.FP16)
-    write_bundle(tmp_path / "half.ran", manifest, files)
-    return open_bundle(tmp_path / "half.ran")
+    return bundle_of_row_sums(tmp_path / "half.ran", demo.bundle, precision=Precision.FP16)
 
 
 @pytest.fixture

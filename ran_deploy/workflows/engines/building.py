@@ -12,6 +12,7 @@ from ran_deploy.converters.builders.engine_layers import EngineLayers, layers_fr
 from ran_deploy.converters.builders.trt_dla import DlaLayers
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
 from ran_deploy.engine.cache import CachedEngine
+from ran_deploy.engine.padding import every_padding
 from ran_deploy.errors import BackendUnavailableError, ConfigError, OutputError, RanDeployError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.runtime.backends import fingerprint, trt_dla, unavailable_reason
@@ -77,7 +78,7 @@ def build_engine(
     cache.check()
     options = build_options(bundle, backend, batch, gpu)
     if pad_batches:
-        _require_padding(backend)
+        _require_padding(backend, options.batch)
     read_golden(bundle)  # a bundle that could prove nothing is refused before minutes of building
     graph = engine_graph(bundle, backend, options.gpu)
     with trt_dla.on_core(options.gpu.dla_core):
@@ -113,10 +114,15 @@ def build_options(
     return BuildOptions(precision=bundle.manifest.precision, batch=batch or bundle.manifest.batch, gpu=gpu)
 
 
-def _require_padding(backend: str) -> None:
-    """Raise ConfigError or BackendUnavailableError, before minutes of building, where batches cannot be timed."""
+def _require_padding(backend: str, sizes: BatchProfile) -> None:
+    """Raise ConfigError or BackendUnavailableError, before minutes of building, where no batches can be timed."""
     if backend not in BUILT_ON_REQUEST:
         raise ConfigError(f"--pad-batches is about CUDA graphs, and {backend} runs on the CPU: leave it out.")
+    if not every_padding(sizes):
+        raise ConfigError(
+            "--pad-batches pads sizes between those that run as CUDA graphs, and an engine for batches of "
+            f"{sizes.minimum} to {sizes.maximum} has none: leave it out, or give another --batch."
+        )
     if reason := unavailable_reason(backend):
         raise BackendUnavailableError(f"--pad-batches times batches on the GPU that will run them: {reason}")
 

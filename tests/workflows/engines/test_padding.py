@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from stand_in_bundle import bundle_of_row_sums
 from stand_in_tensorrt import Context, engine_bytes, row_sums
 
-from ran_deploy.bundle import open_bundle
-from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.commands.doctor import report_lines
 from ran_deploy.engine.cache import CachedEngine
 from ran_deploy.engine.padding import Padding, padded_size
@@ -23,7 +21,6 @@ from ran_deploy.runtime.timing import Timing
 from ran_deploy.workflows.doctor import device_report
 from ran_deploy.workflows.engines import building, padding, timed_build
 from ran_deploy.workflows.engines.building import build_engine
-from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import load_engine
 from ran_deploy.workflows.engines.padding import FASTER, measure_padding, time_padding
 
@@ -104,12 +101,7 @@ def test_the_middle_of_each_gap_is_timed_for_the_figures(stand_in, launches_cost
 @pytest.fixture
 def bundle(demo, tmp_path):
     """The demo bundle, whose golden logits are what the stand-in of an engine computes."""
-    source = open_bundle(demo.bundle)
-    files = {name: source.read(name) for name in source.manifest.files if not name.startswith("engines/")}
-    golden = read_golden(source)
-    files["golden.npz"] = replace(golden, logits={**golden.logits, "tensorrt": row_sums(golden.inputs)}).to_bytes()
-    write_bundle(tmp_path / "rows.ran", replace(source.manifest, engines=()), files)
-    return open_bundle(tmp_path / "rows.ran")
+    return bundle_of_row_sums(tmp_path / "rows.ran", demo.bundle)
 
 
 @pytest.fixture
@@ -156,3 +148,11 @@ def test_batches_are_timed_on_the_gpu_that_runs_them_alone(bundle, tmp_path):
     with pytest.raises(BackendUnavailableError, match="--pad-batches times batches on the GPU that will run them: "):
         build_engine(bundle, "tensorrt", cache_dir=tmp_path, pad_batches=True)
     assert not list((tmp_path / bundle.digest).iterdir())
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (1, 1, 2)])
+def test_an_engine_without_a_size_to_pad_is_not_built_for_that(build, sizes):
+    _, built = build
+    batch = BatchProfile(minimum=sizes[0], optimum=sizes[1], maximum=sizes[2])
+    with pytest.raises(ConfigError, match=f"batches of {sizes[0]} to {sizes[2]} has none: leave it out"):
+        built(pad_batches=True, batch=batch)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+from stand_in_bundle import bundle_of_row_sums
 from stand_in_tensorrt import engine_bytes, row_sums
 
-from ran_deploy.bundle import open_bundle
-from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.commands.doctor import report_lines
 from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.errors import ConfigError, EngineMismatchError, SelfTestError
@@ -20,7 +18,6 @@ from ran_deploy.precision import Precision
 from ran_deploy.workflows.doctor import device_report
 from ran_deploy.workflows.engines import building, timed_build
 from ran_deploy.workflows.engines.building import build_engine
-from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import load_engine
 from ran_deploy.workflows.triton import write_triton_model
 
@@ -30,13 +27,7 @@ STRIPPED = GpuOptions(strip_weights=True)
 @pytest.fixture
 def bundle(demo, tmp_path):
     """The demo bundle as one in FP16, whose golden logits are what the stand-in of an engine computes."""
-    source = open_bundle(demo.bundle)
-    files = {name: source.read(name) for name in source.manifest.files if not name.startswith("engines/")}
-    golden = read_golden(source)
-    files["golden.npz"] = replace(golden, logits={**golden.logits, "tensorrt": row_sums(golden.inputs)}).to_bytes()
-    manifest = replace(source.manifest, engines=(), precision=Precision.FP16)
-    write_bundle(tmp_path / "fp16.ran", manifest, files)
-    return open_bundle(tmp_path / "fp16.ran")
+    return bundle_of_row_sums(tmp_path / "fp16.ran", demo.bundle, precision=Precision.FP16)
 
 
 @pytest.fixture
