@@ -17,11 +17,11 @@ from ran_deploy.engine.padding import Padding
 from ran_deploy.runtime.timing import Latency
 from ran_deploy.targets import Target
 from ran_deploy.verification.golden import BatchCheck, SelfTestResult
-from ran_deploy.workflows.bench import BenchRow
+from ran_deploy.workflows.bench import BenchResult, BenchRow
 from ran_deploy.workflows.doctor import BackendState, DeviceReport, State
 from ran_deploy.workflows.engines.padding import PaddingTrial
 from ran_deploy.workflows.preflight import BackendVerdict, Verdict
-from ran_deploy.workflows.profile import BundleProfile, Layer, ModuleTotal, PartTotal
+from ran_deploy.workflows.profile import EngineProfile, Layer, ModuleTotal, PartTotal, ProfileResult
 
 PAGE = Path(__file__).parents[1] / "docs" / "json.md"
 BUILT = SimpleNamespace(
@@ -30,7 +30,7 @@ BUILT = SimpleNamespace(
 )  # fmt: skip
 FIELDS_OF = {
     "ran-build": (SelfTestResult, BatchCheck, EngineLayers, DlaLayers, Padding, PaddingTrial),
-    "ran-bench": (BenchRow, Latency, BundleProfile, PartTotal, ModuleTotal, Layer),
+    "ran-bench": (BenchResult, BenchRow, Latency, ProfileResult, EngineProfile, PartTotal, ModuleTotal, Layer),
     "ran-doctor": (DeviceReport, BackendState, Target, BackendVerdict),
 }
 OTHERS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,11 +92,11 @@ def bench(
     if profile:
         from ran_deploy.workflows.profile import profile_bundle
 
-        profiles = profile_bundle(config, say)
-        write_json(profiles) if as_json else print_profiles(profiles)
+        profiled = profile_bundle(config, say)
+        write_json(profiled) if as_json else print_profiles(profiled.profiles)
         return
-    rows = bench_bundle(config, say)
-    write_json(rows) if as_json else print_rows(rows)
+    result = bench_bundle(config, say)
+    write_json(result) if as_json else print_rows(result.rows)
 
 
 def say(line: str) -> None:
@@ -103,7 +104,7 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def print_rows(rows: list[BenchRow]) -> None:
+def print_rows(rows: Sequence[BenchRow]) -> None:
     """Print a table, and a warning if the machine was too busy to believe it."""
     columns = f"{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}{'images/s':>12}{'variation':>11}"
     click.echo(f"{'backend':<14}{'batch':>6}{columns}")

@@ -11,7 +11,7 @@ from ran_deploy.commands.printing import printable
 from ran_deploy.counts import counted
 
 if TYPE_CHECKING:
-    from ran_deploy.workflows.profile import BundleProfile, Layer, ModuleTotal, PartTotal
+    from ran_deploy.workflows.profile import EngineProfile, Layer, ModuleTotal, PartTotal
 
 __all__ = ["print_profiles"]
 
@@ -19,7 +19,7 @@ MOST_LAYERS = 10  # on a terminal
 PART_COLUMNS = f"{'part of the network':<22}{'ms':>10}{'share':>8}{'multiply-adds':>16}{'layers':>8}"
 
 
-def print_profiles(profiles: Sequence[BundleProfile]) -> None:
+def print_profiles(profiles: Sequence[EngineProfile]) -> None:
     """Print the parts of the network, the attention modules and the longest layers of each engine."""
     for index, profile in enumerate(profiles):
         click.echo(("\n" if index else "") + "\n".join(profile_lines(profile)))
@@ -27,7 +27,7 @@ def print_profiles(profiles: Sequence[BundleProfile]) -> None:
         click.echo("! other load or a throttled processor: believe shares only that come again", err=True)
 
 
-def profile_lines(profile: BundleProfile) -> list[str]:
+def profile_lines(profile: EngineProfile) -> list[str]:
     unprofiled, profiled = profile.unprofiled_ms.p50, profile.profiled_ms.p50
     lines = [
         f"{profile.backend}, batch {profile.batch}: {unprofiled:.2f} ms; with profiling {profiled:.2f} ms "

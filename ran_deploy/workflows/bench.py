@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.config_fields import accept_text
 from ran_deploy.errors import ConfigError
+from ran_deploy.precision import Precision
+from ran_deploy.runtime.backends import fingerprint
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.runtime.timing import Latency, measure
 from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import AUTO, expand_backends, load_engine
 
-__all__ = ["BenchConfig", "BenchRow", "bench_bundle", "require_batches"]
+__all__ = ["BenchConfig", "BenchResult", "BenchRow", "Measured", "bench_bundle", "measured", "require_batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,24 @@ class BenchRow:
     half_pixel: bool
 
 
-def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda line: None) -> list[BenchRow]:
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured and where: the bundle by its name and digest; `devices` is what each engine ran on."""
+
+    bundle: str
+    digest: str
+    precision: Precision
+    devices: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult(Measured):
+    """A row for each engine and batch size."""
+
+    rows: tuple[BenchRow, ...]
+
+
+def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda line: None) -> BenchResult:
     """Time the engines on the golden inputs, prepared images in and logits out; decoding is not part of it.
 
     Raises: BackendUnavailableError and what `load_engine` raises.
@@ -69,7 +89,18 @@ def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda lin
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     with using_device(config.device, bundle, config.backends, config.cache_dir):
         backends = expand_backends(bundle, config.backends, config.cache_dir)
-        return [row for backend in backends for row in _bench_backend(bundle, backend, config, report)]
+        rows = tuple(row for backend in backends for row in _bench_backend(bundle, backend, config, report))
+        return BenchResult(rows=rows, **measured(bundle, backends))
+
+
+def measured(bundle: Bundle, backends: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of `Measured` for engines that have run."""
+    return {
+        "bundle": bundle.manifest.name,
+        "digest": bundle.digest,
+        "precision": bundle.manifest.precision,
+        "devices": {backend: fingerprint(backend) for backend in backends},
+    }
 
 
 def _bench_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]) -> list[BenchRow]:

@@ -66,12 +66,13 @@ class BackendVerdict:
 
 
 def judge(manifest: Manifest, target: Target, facts: GraphFacts | None, bundle: str) -> tuple[BackendVerdict, ...]:
-    """Return the verdict on the target's backend, then on every other engine that the bundle carries.
+    """Return the verdict on the target's backend; for a device, then on every other engine that the bundle carries.
 
     `facts` are of the graph which the target's backend reads; None where it was not read. `bundle` is how the commands
     name it.
     """
-    others = [engine for engine in manifest.engines if engine.backend != target.backend and engine.file is not None]
+    carried = [engine for engine in manifest.engines if engine.backend != target.backend and engine.file is not None]
+    others = carried if target.platform is not None else []  # a release of software tells nothing of another one
     return (_target_verdict(manifest, target, facts, bundle), *(_other_verdict(each, target) for each in others))
 
 
@@ -120,9 +121,9 @@ def _other_verdict(engine: EngineRecord, target: Target) -> BackendVerdict:
         Verdict.UNKNOWN,
         f"{target.name} does not say which {backend} is there; ask with --for {backend}-X.Y",
     )
-    if target.platform is not None and built_on != target.platform:
+    if built_on != target.platform:
         verdict, reason = Verdict.REBUILD, f"built on {built_on}; {target.name} is {target.platform}"
-    if backend == "tensorrt-rtx" and target.platform is not None and target.platform not in RTX_PLATFORMS:
+    if backend == "tensorrt-rtx" and target.platform not in RTX_PLATFORMS:
         verdict = Verdict.IMPOSSIBLE
         reason = f"TensorRT-RTX is for {' and '.join(RTX_PLATFORMS)}; {target.name} is {target.platform}"
     return BackendVerdict(backend=backend, graph=None, verdict=verdict, reasons=(reason,))

@@ -21,7 +21,7 @@ from ran_deploy.runtime.predictor import INPUT, Predictor
 from ran_deploy.runtime.profiles import Workload, profile_engine
 from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.runtime.timing import Latency, Timing, measure
-from ran_deploy.workflows.bench import BenchConfig, require_batches
+from ran_deploy.workflows.bench import BenchConfig, Measured, measured, require_batches
 from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import BUILT_ON_REQUEST, engine_graph, expand_backends, load_engine
@@ -29,7 +29,7 @@ from ran_deploy.workflows.engines.loading import BUILT_ON_REQUEST, engine_graph,
 if TYPE_CHECKING:
     from ran_deploy.converters.attribution import Attribution
 
-__all__ = ["BundleProfile", "Layer", "ModuleTotal", "PartTotal", "profile_bundle"]
+__all__ = ["EngineProfile", "Layer", "ModuleTotal", "PartTotal", "ProfileResult", "profile_bundle"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class ModuleTotal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BundleProfile:
+class EngineProfile:
     """One engine at one batch size; layers in the order they run.
 
     `unprofiled_ms` and `profiled_ms` are latencies of whole batches, which profiling makes slower; `layers_ms` is the
@@ -102,7 +102,14 @@ class BundleProfile:
     layers: tuple[Layer, ...]
 
 
-def profile_bundle(config: BenchConfig, report: Callable[[str], None] = lambda line: None) -> list[BundleProfile]:
+@dataclass(frozen=True, kw_only=True)
+class ProfileResult(Measured):
+    """A profile of each engine."""
+
+    profiles: tuple[EngineProfile, ...]
+
+
+def profile_bundle(config: BenchConfig, report: Callable[[str], None] = lambda line: None) -> ProfileResult:
     """Profile the engines on the golden inputs, at one batch size: the one each is optimised for, if none is given.
 
     Raises: ConfigError for several sizes; BackendUnavailableError and what `load_engine` raises.
@@ -114,10 +121,11 @@ def profile_bundle(config: BenchConfig, report: Callable[[str], None] = lambda l
     bundle = open_bundle(config.bundle, require_signature=config.require_signature)
     with using_device(config.device, bundle, config.backends, config.cache_dir):
         backends = expand_backends(bundle, config.backends, config.cache_dir)
-        return [_profile_backend(bundle, backend, config, report) for backend in backends]
+        profiles = tuple(_profile_backend(bundle, backend, config, report) for backend in backends)
+        return ProfileResult(profiles=profiles, **measured(bundle, backends))
 
 
-def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]) -> BundleProfile:
+def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]) -> EngineProfile:
     loaded = load_engine(bundle, backend, cache_dir=config.cache_dir, threads=config.threads)
     with loaded.predictor as predictor:
         size = config.batches[0] if config.batches else predictor.batch.optimum
@@ -141,7 +149,7 @@ def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: 
         unprofiled = Timing((*before.durations_ms, *_unprofiled(predictor, feeds, config).durations_ms))
     gpu = GpuOptions(half_pixel=loaded.engine.half_pixel)
     layers, missing = _placed(bundle, backend, gpu, inspected(backend, loaded.engine, profile.layers))
-    return BundleProfile(
+    return EngineProfile(
         backend=backend,
         batch=size,
         runs=runs,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ran_deploy.bundle import open_bundle
 from ran_deploy.commands.build import built_lines, outcome
 from ran_deploy.engine.padding import Padding
 from ran_deploy.workflows.engines.building import BuiltEngine
@@ -137,8 +138,12 @@ def test_build_refuses_a_backend_that_is_not_here_and_an_unknown_one(call, demo)
 def test_bench_gives_a_row_for_each_engine_and_batch(call, demo):
     options = ["--backend", "all", "--batch", "1", "--batch", "3", "--seconds", "0.05", "--warm-up", "1", "--json"]
     outcome = call("ran-bench", demo.bundle, *options, "--cache-dir", demo.cache)
-    rows = json.loads(outcome.out)
+    result = json.loads(outcome.out)
     assert outcome.status == 0
+    assert (result["digest"], result["precision"]) == (open_bundle(demo.bundle).digest, "int8")
+    assert result["devices"].keys() == {"openvino", "onnxruntime"}
+    assert result["devices"]["openvino"]["platform"] == result["devices"]["onnxruntime"]["platform"]
+    rows = result["rows"]
     assert [(row["backend"], row["batch"]) for row in rows] == [
         (backend, batch) for backend in ("openvino", "onnxruntime") for batch in (1, 3)
     ]
@@ -185,7 +190,7 @@ def test_bench_profiles_every_engine_and_says_what_that_costs(call, demo):
 
 def test_bench_gives_every_layer_in_json(call, demo):
     options = ["--profile", "--backend", "onnxruntime", "--seconds", 0.05, "--cache-dir", demo.cache, "--json"]
-    (profile,) = json.loads(call("ran-bench", demo.bundle, *options).out)
+    (profile,) = json.loads(call("ran-bench", demo.bundle, *options).out)["profiles"]
     assert (profile["backend"], profile["batch"], profile["statistic"]) == ("onnxruntime", 8, "median")
     layers = profile["layers"]
     assert sum(layer["ms"] for layer in layers) == pytest.approx(profile["layers_ms"])

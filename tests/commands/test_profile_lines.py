@@ -5,12 +5,12 @@ import pytest
 from ran_deploy.commands.profile_lines import profile_lines
 from ran_deploy.network_parts import Part
 from ran_deploy.runtime.timing import Timing
-from ran_deploy.workflows.profile import BundleProfile, Layer, module_totals, part_totals
+from ran_deploy.workflows.profile import EngineProfile, Layer, module_totals, part_totals
 
 WEIGHS = "short layers weigh too much here"
 
 
-def profile(*, unprofiled_ms: float) -> BundleProfile:
+def profile(*, unprofiled_ms: float) -> EngineProfile:
     """Return a profile of three layers that take 8 ms of a run of 10 ms, the second one without a known module."""
     places = [
         ("stem.0", Part.STEM, "", 40, 2.0),
@@ -24,7 +24,7 @@ def profile(*, unprofiled_ms: float) -> BundleProfile:
         )
         for number, (path, part, module, arithmetic, ms) in enumerate(places)
     )  # fmt: skip
-    return BundleProfile(
+    return EngineProfile(
         backend="openvino",
         batch=4,
         runs=1,

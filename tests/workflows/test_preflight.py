@@ -188,3 +188,9 @@ def test_an_rtx_engine_has_no_place_on_a_jetson(demo):
     target, other = judge(manifest, target_from_text("jetpack-6.2"), INT8, "demo.ran")
     assert (target.backend, target.verdict) == ("tensorrt", Verdict.REBUILD)
     assert (other.backend, other.verdict) == ("tensorrt-rtx", Verdict.IMPOSSIBLE)
+
+
+def test_a_release_of_software_says_nothing_of_other_engines(demo):
+    manifest = replace(open_bundle(demo.bundle).manifest, engines=(engine("tensorrt-rtx", RTX),))
+    (verdict,) = judge(manifest, target_from_text("openvino-2026.4"), None, "demo.ran")
+    assert verdict.backend == "openvino"

@@ -37,7 +37,7 @@ def profile(request, demo):
     config = BenchConfig(
         bundle=demo.bundle, backends=(request.param,), batches=(2,), seconds=0.05, warm_up=2, cache_dir=demo.cache
     )
-    (found,) = profile_bundle(config)
+    (found,) = profile_bundle(config).profiles
     return found
 
 

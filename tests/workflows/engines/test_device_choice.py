@@ -109,7 +109,7 @@ def test_bench_measures_on_the_gpu_asked_for(bundle, stand_in, tmp_path):
     with cuda.on_device(1):
         keep_engine(bundle, tmp_path)
     config = BenchConfig(bundle=bundle.path, device="cuda:1", batches=(2,), seconds=0.001, cache_dir=tmp_path)
-    assert [row.backend for row in bench_bundle(config)] == ["tensorrt"]
+    assert [row.backend for row in bench_bundle(config).rows] == ["tensorrt"]
     assert gpu.used_devices == {1}
     with pytest.raises(ConfigError, match="onnxruntime runs on the CPU"):
         bench_bundle(replace(config, backends=("onnxruntime",)))
