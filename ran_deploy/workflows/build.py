@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.config_fields import accept_text
 from ran_deploy.converters.builders import GpuOptions, Progress
-from ran_deploy.errors import ConfigError
+from ran_deploy.errors import BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.workflows.engines.building import BuiltEngine, build_engine, build_options
 from ran_deploy.workflows.engines.device_choice import device_from_text, refuse_dla, using_device
@@ -69,7 +72,7 @@ def build_for_device(config: BuildConfig, progress: Progress | None = None) -> B
             gpu = replace(gpu or GpuOptions(), dla_core=device.dla_core)
     # What is wrong on any machine, before the device is looked for.
     build_options(bundle, config.backend, config.batch, gpu)
-    with using_device(config.device, bundle, [config.backend]):
+    with using_device(config.device, bundle, [config.backend]), _remedy_told(bundle):
         engine = build_engine(
             bundle,
             config.backend,
@@ -85,3 +88,15 @@ def build_for_device(config: BuildConfig, progress: Progress | None = None) -> B
             bundle, config.backend, config.triton, batch=config.batch, cache_dir=config.cache_dir
         )
         return BuildResult(engine=engine, triton_model=model)
+
+
+@contextlib.contextmanager
+def _remedy_told(bundle: Bundle) -> Iterator[None]:
+    """Add what to do to a vendor's refusal."""
+    try:
+        yield
+    except BuildError as exc:
+        path = shlex.quote(str(bundle.path))
+        raise BuildError(
+            f"{str(exc).removesuffix('.')}. What this version takes: ran-doctor {path}; the whole log: --verbose."
+        ) from exc

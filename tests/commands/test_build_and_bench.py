@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from ran_deploy.bundle import open_bundle
+from ran_deploy.bundle_writing import write_bundle
 from ran_deploy.commands.build import built_lines, outcome
 from ran_deploy.engine.padding import Padding
 from ran_deploy.workflows.engines.building import BuiltEngine
@@ -133,6 +135,22 @@ def test_build_refuses_a_cache_it_cannot_write(call, demo, tmp_path):
 def test_build_refuses_a_backend_that_is_not_here_and_an_unknown_one(call, demo):
     call("ran-build", demo.bundle, "--backend", "tensorrt").assert_refused("tensorrt")
     call("ran-build", demo.bundle, "--backend", "abacus").assert_refused("abacus", "openvino")
+
+
+@pytest.mark.parametrize("backend", ["tensorrt-rtx", "openvino", "onnxruntime"])
+def test_a_graph_that_a_vendor_refuses_is_one_line_with_what_to_do(call, demo, tmp_path, backend):
+    source = open_bundle(demo.bundle)
+    node = onnx.helper.make_node("Mystery", ["image"], ["logits"], name="riddle")
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["batch", 32, 32, 3])
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 10])
+    graph = onnx.helper.make_graph([node], "riddles", [image], [logits])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    graphs = {dialect.graph: model.SerializeToString() for dialect in source.manifest.dialects.values()}
+    files = {name: source.read(name) for name in source.manifest.files}
+    path = tmp_path / "a riddle.ran"
+    write_bundle(path, source.manifest, files | graphs)
+    outcome = call("ran-build", path, "--backend", backend, "--cache-dir", tmp_path / "cache")
+    outcome.assert_refused("refuses the graph", "Mystery", f"ran-doctor '{path}'", "--verbose")
 
 
 def test_bench_gives_a_row_for_each_engine_and_batch(call, demo):
