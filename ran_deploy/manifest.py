@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -72,10 +72,18 @@ class BatchProfile:
 
     def __post_init__(self) -> None:
         if not 1 <= self.minimum <= self.optimum <= self.maximum:
-            sizes = f"{self.minimum}:{self.optimum}:{self.maximum}"
-            raise ConfigError(f"Batch sizes are {sizes}; expected 1 <= MIN <= OPT <= MAX.")
+            raise ConfigError(f"Batch sizes are {self}; expected 1 <= MIN <= OPT <= MAX.")
         if self.maximum > LARGEST_BATCH:
             raise ConfigError(f"The largest batch is {self.maximum:,}; expected at most {LARGEST_BATCH} images.")
+
+    def __str__(self) -> str:
+        return f"{self.minimum}:{self.optimum}:{self.maximum}"
+
+    def taking(self, size: int) -> BatchProfile:
+        """Return the nearest sizes with `size` among them; where there is but one, that one alone, as DLA wants it."""
+        if self.minimum == self.maximum:
+            return BatchProfile(minimum=size, optimum=size, maximum=size)
+        return replace(self, minimum=min(self.minimum, size), maximum=max(self.maximum, size))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,3 +97,12 @@ def test_the_search_for_what_stays_in_float_is_read_back(document):
     assert manifest.budget is None
     document["budget"] = json.loads(manifest_to_json(replace(manifest, budget=budget)))["budget"]
     assert manifest_from_json(json.dumps(document).encode(), "x").budget == budget
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted", "nearest"),
+    [((1, 8, 32), 64, "1:8:64"), ((4, 8, 8), 2, "2:8:8"), ((1, 8, 32), 5, "1:8:32"), ((4, 4, 4), 7, "7:7:7")],
+)
+def test_the_nearest_batch_sizes_that_take_another_one(sizes, wanted, nearest):
+    minimum, optimum, maximum = sizes
+    assert str(BatchProfile(minimum=minimum, optimum=optimum, maximum=maximum).taking(wanted)) == nearest

@@ -144,7 +144,7 @@ def _check_batch(batch: int | None, profile: BatchProfile) -> None:
     if batch is not None and batch > profile.maximum:
         raise ConfigError(
             f"--batch is {batch}; the engine takes at most {counted(profile.maximum, 'image')} in one run. Choose "
-            f"fewer, or export or build it with --batch {profile.minimum}:{profile.optimum}:{batch}."
+            f"fewer, or export or build it with --batch {profile.taking(batch)}."
         )
 
 

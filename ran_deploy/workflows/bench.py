@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.runtime.timing import Latency, measure
 from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
-from ran_deploy.workflows.engines.loading import AUTO, expand_backends, load_engine
+from ran_deploy.workflows.engines.loading import AUTO, build_command, expand_backends, load_engine
 
 __all__ = ["BenchConfig", "BenchResult", "BenchRow", "Measured", "bench_bundle", "measured", "require_batches"]
 
@@ -139,8 +138,8 @@ def require_batches(bundle: Bundle, predictor: Predictor, sizes: Sequence[int]) 
     profile = predictor.batch
     beyond = [size for size in sizes if not profile.minimum <= size <= profile.maximum]
     if beyond:
-        remedy = f"ran-build {shlex.quote(str(bundle.path))} --backend {predictor.backend} --batch MIN:OPT:MAX"
+        remedy = build_command(bundle, predictor.backend, profile.taking(beyond[0]))
         raise ConfigError(
             f"The {predictor.backend} engine takes batches of {profile.minimum} to {profile.maximum}, "
-            f"not {beyond[0]}. Build it for more: {remedy}."
+            f"not {beyond[0]}. Build it for that: {remedy}."
         )

@@ -177,15 +177,15 @@ def test_bench_refuses_no_time(call, demo):
 def test_bench_looks_at_all_batch_sizes_before_it_measures(call, demo):
     options = ["--batch", 1, "--batch", 64, "--seconds", 60, "--cache-dir", demo.cache]
     outcome = call("ran-bench", demo.bundle, *options)
-    outcome.assert_refused("takes batches of 1 to 32, not 64")
-    assert "batch 1" not in outcome.err.splitlines()[0]
+    outcome.assert_refused("takes batches of 1 to 32, not 64", "--backend openvino --batch 1:8:64.")
+    assert ": batch 1" not in outcome.err
 
 
 def test_a_command_to_run_next_takes_a_bundle_whose_name_has_spaces(call, demo, tmp_path):
     spaced = tmp_path / "my bundle.ran"
     spaced.symlink_to(demo.bundle)
     outcome = call("ran-bench", spaced, "--batch", 64, "--cache-dir", demo.cache)
-    outcome.assert_refused(f"ran-build '{spaced}' --backend openvino --batch MIN:OPT:MAX")
+    outcome.assert_refused(f"ran-build '{spaced}' --backend openvino --batch 1:8:64")
 
 
 def test_bench_profiles_every_engine_and_says_what_that_costs(call, demo):

@@ -135,6 +135,15 @@ def test_every_command_says_which_engine_computes_with_half_pixels(
     assert json.loads(call(*doctor, "--json").out)["dla"]["half_pixel"] is True
 
 
+def test_another_batch_than_dla_takes_is_refused_with_the_build_for_it(bundle, build, stand_in, tmp_path, call, demo):
+    stand_in(dla_cores=2)
+    build(GpuOptions(dla_core=0))
+    common = ["--backend", "tensorrt", "--device", "dla:1", "--cache-dir", tmp_path, "--batch", 6]
+    remedy = f"ran-build {bundle.path} --backend tensorrt --device dla:1 --batch 6:6:6."
+    call("ran-bench", bundle.path, *common).assert_refused("takes batches of 4 to 4, not 6", remedy)
+    call("ran-infer", bundle.path, demo.images, *common).assert_refused("build it with --batch 6:6:6.")
+
+
 def test_an_engine_of_the_network_itself_is_said_to_be_nothing_else(bundle, build, stand_in, tmp_path, call, demo):
     stand_in(dla_cores=2)
     build(GpuOptions(dla_core=0))

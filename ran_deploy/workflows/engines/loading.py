@@ -229,14 +229,18 @@ def _kept_engine(bundle: Bundle, backend: str, here: Mapping[str, str], cache_di
     return engine_cache(bundle, cache_dir).get(backend, here, graph)
 
 
-def build_command(bundle: Bundle, backend: str) -> str:
-    """Return what builds the engine of a bundle for this device, which may be the thread's current DLA core."""
+def build_command(bundle: Bundle, backend: str, batch: BatchProfile | None = None) -> str:
+    """Return what builds the engine of a bundle for this device, which may be the thread's current DLA core.
+
+    `batch` None are the sizes of the export; for DLA the optimum alone, as it takes but one.
+    """
     command = f"ran-build {shlex.quote(str(bundle.path))} --backend {backend}"
     core = trt_dla.current_core()
-    if core is None or backend not in DLA_BACKENDS:
-        return command
-    size = bundle.manifest.batch.optimum
-    return f"{command} --device dla:{core} --batch {size}:{size}:{size}"
+    if core is not None and backend in DLA_BACKENDS:
+        command += f" --device dla:{core}"
+        size = bundle.manifest.batch.optimum
+        batch = batch or BatchProfile(minimum=size, optimum=size, maximum=size)
+    return command if batch is None else f"{command} --batch {batch}"
 
 
 def _bundled_engine(bundle: Bundle, backend: str, here: Mapping[str, str]) -> CachedEngine | None:
