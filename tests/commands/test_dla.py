@@ -123,7 +123,7 @@ def test_every_command_says_which_engine_computes_with_half_pixels(
     assert "(tensorrt, with half-pixel sample points)" in inferred.err
     timed = ["ran-bench", bundle.path, "--backend", "tensorrt", "--seconds", 0.01, *common]
     assert "tensorrt, with half-pixel sample points: its outputs are not those" in call(*timed).out
-    assert json.loads(call(*timed, "--json").out)[0]["half_pixel"] is True
+    assert json.loads(call(*timed, "--json").out)["rows"][0]["half_pixel"] is True
     validated = ["ran-validate", bundle.path, "--backend", "tensorrt", *common]
     assert call(*validated).out.startswith("tensorrt fp16, with half-pixel sample points\n")
     device = json.loads(call(*validated, "--json").out)["engines"][0]["device"]
