@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def read_frames(name: str, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
     ends well before its header says; frames that could be had come before.
     """
     cv2, shown = import_cv2(), shown_name(name)
-    video = cv2.VideoCapture(name)
+    video = cv2.VideoCapture(_address(name))
     try:
         if not video.isOpened():
             raise InputError(f"{shown}: {_problem(name)}.")
@@ -66,6 +67,17 @@ def read_frames(name: str, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
             raise InputError(f"{shown}: ends after {number} of {promised} frames. Copy or save it again.")
     finally:
         video.release()
+
+
+def _address(name: str) -> str:
+    """Return what OpenCV opens as the file, camera or stream `name`. Raises: InputError if its name is no Unicode."""
+    # In a plain day:1.mp4, FFmpeg takes what comes before the colon for a protocol.
+    address = name if is_stream(name) else os.path.join(os.curdir, name)  # noqa: PTH118 - pathlib drops the dot
+    try:
+        address.encode()
+    except UnicodeEncodeError:  # OpenCV would end the process
+        raise InputError(f"{shown_name(name)}: OpenCV opens only names in UTF-8. Rename it.") from None
+    return address
 
 
 def _promised(cv2: Any, video: Any) -> int:

@@ -70,7 +70,7 @@ def test_names_of_other_things(name):
     assert not is_video(name)
 
 
-def broken(path: Path) -> str:
+def broken(path: Path | str) -> str:
     *_, last = expand_inputs([str(path)])
     with pytest.raises(InputError) as caught:
         last.load()
@@ -79,6 +79,20 @@ def broken(path: Path) -> str:
 
 def test_a_missing_file_is_one_broken_source(tmp_path):
     assert broken(tmp_path / "no.mp4") == f"{tmp_path}/no.mp4: cannot be read (No such file or directory)."
+
+
+@pytest.mark.parametrize("name", ["day:1.avi", "concat:a.avi", "http:1.avi", "clip%03d.avi", "größe [1].avi"])
+def test_no_name_of_a_file_is_taken_for_something_else(tmp_path, monkeypatch, name):
+    write_video(tmp_path / "clip.avi").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert [number for number, _ in read_frames(name)] == list(range(12))
+
+
+@pytest.mark.parametrize("name", ["clip-\udcff.avi", "http://localhost/clip-\udcff.avi"])
+def test_a_name_that_is_no_unicode_is_one_broken_source(tmp_path, monkeypatch, name):
+    write_video(tmp_path / "clip.avi").rename(tmp_path / "clip-\udcff.avi")
+    monkeypatch.chdir(tmp_path)
+    assert broken(name) == f"{name}: OpenCV opens only names in UTF-8. Rename it."
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
