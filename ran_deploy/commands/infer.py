@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ran_deploy.runtime.sources import Source
 
 NAME_WIDTH = 48
+SAME_SIGNAL_S = 1.0  # timeout sends one to the process and one to its group
 
 
 @click.command(name="ran-infer")
@@ -215,15 +217,18 @@ def _sink(output: Path | None, answers: Answers, as_json: bool) -> Any:
 
 @contextlib.contextmanager
 def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; what is in flight is finished. A second one ends it."""
+    """Yield an event that the first SIGINT or SIGTERM sets; what is in flight is finished. A later one ends it."""
     stop = threading.Event()
+    stopped_at = 0.0
 
     def on_signal(number: int, frame: Any) -> None:
-        del frame
-        if stop.is_set():
+        nonlocal stopped_at
+        if not stop.is_set():
+            stopped_at = time.monotonic()
+            stop.set()
+            click.echo("stopping: finishing what is in flight", err=True)
+        elif time.monotonic() > stopped_at + SAME_SIGNAL_S:
             raise KeyboardInterrupt
-        stop.set()
-        click.echo("stopping: finishing what is in flight", err=True)
 
     with on_signals(on_signal):
         yield stop
