@@ -66,6 +66,8 @@ def _line_about(command: click.Command, exc: Exception) -> str | None:
         package = (exc.name or "").partition(".")[0]
         extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
         return extra and f"this needs {package} ({exc}). Install it: pip install 'ran-deploy[{extra}]'."
+    if isinstance(exc, FileNotFoundError) and str(exc.strerror).startswith("No usable temporary directory"):
+        return f"{exc.strerror}: set TMPDIR to a folder that can be written to."
     if isinstance(exc, OSError) and exc.errno in UNUSABLE_PATH and exc.filename is not None:
         return f"cannot use {printable(str(exc.filename))} ({exc.strerror}): give another path."
     return None

@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ran_deploy.counts import counted
+from ran_deploy.errors import OutputError
 from ran_deploy.runtime.backends.ort import open_session, session_options
 from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
 from ran_deploy.runtime.profiles.workload import Workload
@@ -45,7 +47,11 @@ class Event(msgspec.Struct):
 
 
 def profile(workload: Workload) -> EngineProfile:
-    """Return the median time of each kernel. Raises: EngineMismatchError if ONNX Runtime cannot load the engine."""
+    """Return the median time of each kernel.
+
+    Raises: EngineMismatchError if ONNX Runtime cannot load the engine; OutputError if its profile, a temporary file,
+    cannot be written.
+    """
     with tempfile.TemporaryDirectory(prefix="ran-deploy-") as folder:
         options = session_options(workload.threads)
         options.enable_profiling = True
@@ -58,8 +64,17 @@ def profile(workload: Workload) -> EngineProfile:
 
 
 def layers_from_events(text: bytes, runs: int) -> tuple[LayerTime, ...]:
-    """Return the kernels in a profile's JSON, in the order they first ran; the last `runs` events of each count."""
-    events = msgspec.json.decode(text, type=list[Event])
+    """Return the kernels in a profile's JSON, in the order they first ran; the last `runs` events of each count.
+
+    Raises: OutputError if the JSON is cut short.
+    """
+    try:
+        events = msgspec.json.decode(text, type=list[Event])
+    except msgspec.DecodeError as exc:  # ONNX Runtime does not notice a full disk
+        raise OutputError(
+            f"ONNX Runtime's profile ends after {counted(len(text), 'byte')} ({exc}). Make room for some megabytes in "
+            f"{tempfile.gettempdir()}, or set TMPDIR to another folder."
+        ) from exc
     kernels: dict[str, list[Event]] = {}
     for event in events:
         if event.cat == "Node" and event.name.endswith(KERNEL):

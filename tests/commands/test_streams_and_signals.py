@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,17 @@ def test_a_lack_of_memory_names_only_options_that_the_command_has(command, error
     with pytest.raises(SystemExit, match="2"):
         run_command(command)
     assert capsys.readouterr().err == line + "\n"
+
+
+def test_a_machine_without_a_temporary_folder_is_told_of_tmpdir(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "no")])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(doctor, "callback", lambda **options: tempfile.mkdtemp())
+    monkeypatch.setattr(sys, "argv", ["ran-doctor", "x.ran"])
+    with pytest.raises(SystemExit, match="2"):
+        run_command(doctor)
+    told = f"No usable temporary directory found in ['{tmp_path}/no']: set TMPDIR to a folder that can be written to."
+    assert capsys.readouterr().err == f"ran-doctor: {told}\n"
 
 
 @pytest.mark.parametrize("command", ["ran-doctor", "ran-infer", "ran-bench", "ran-validate", "ran-build"])

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from ran_deploy.errors import EngineMismatchError
+from ran_deploy.errors import EngineMismatchError, OutputError
 from ran_deploy.runtime.profiles import Workload
 from ran_deploy.runtime.profiles.ort import layers_from_events, profile
 
@@ -44,6 +44,12 @@ def test_the_median_of_the_last_runs_counts():
 def test_nodes_of_one_name_are_layers_of_their_own():
     events = [event("_kernel_time", 10 * index, index=str(index), op_name="Relu") for index in range(3)]
     assert [layer.ms for layer in layers_from_events(json.dumps(events).encode(), runs=1)] == [0.0, 0.01, 0.02]
+
+
+def test_a_profile_that_a_full_disk_cut_short_says_what_to_do():
+    text = json.dumps([event("conv_kernel_time", 10, op_name="Conv")]).encode()
+    with pytest.raises(OutputError, match=r"profile ends after 50 bytes \(.*\)\. Make room for some megabytes in /"):
+        layers_from_events(text[:50], runs=1)
 
 
 def test_what_is_no_engine_is_refused():
