@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from ran_deploy.runtime.profiles.layer_time import EngineProfile
+from ran_deploy.runtime.profiles.layer_time import VendorProfile
 from ran_deploy.runtime.profiles.workload import Workload
 
 __all__ = ["PROFILERS", "Workload", "profile_engine"]
@@ -18,12 +18,12 @@ PROFILERS = {
 }
 
 
-def profile_engine(backend: str, workload: Workload) -> EngineProfile:
+def profile_engine(backend: str, workload: Workload) -> VendorProfile:
     """Load an engine, whose digest the caller has checked, with its vendor's profiler on, and run it.
 
     `backend` is one of PROFILERS. Raises: BackendUnavailableError if it cannot run here, EngineMismatchError if this is
     no engine of it.
     """
     module, name = PROFILERS[backend].split(":")
-    profiler: Callable[[Workload], EngineProfile] = getattr(importlib.import_module(module), name)
+    profiler: Callable[[Workload], VendorProfile] = getattr(importlib.import_module(module), name)
     return profiler(workload)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ran_deploy.runtime.timing import Timing
 
-__all__ = ["EngineProfile", "LayerTime"]
+__all__ = ["LayerTime", "VendorProfile"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class LayerTime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineProfile:
-    """The layers in the order they run, and how long whole runs took meanwhile.
+class VendorProfile:
+    """What a vendor tells: the layers in the order they run, and how long whole runs took meanwhile.
 
     `statistic` is what the `ms` of a layer is of its times in all runs.
     """

@@ -17,7 +17,7 @@ import numpy as np
 from ran_deploy.counts import counted
 from ran_deploy.errors import OutputError
 from ran_deploy.runtime.backends.ort import open_session, session_options
-from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
+from ran_deploy.runtime.profiles.layer_time import LayerTime, VendorProfile
 from ran_deploy.runtime.profiles.workload import Workload
 from ran_deploy.runtime.timing import measure
 
@@ -46,7 +46,7 @@ class Event(msgspec.Struct):
     args: Arguments
 
 
-def profile(workload: Workload) -> EngineProfile:
+def profile(workload: Workload) -> VendorProfile:
     """Return the median time of each kernel.
 
     Raises: EngineMismatchError if ONNX Runtime cannot load the engine; OutputError if its profile, a temporary file,
@@ -60,7 +60,7 @@ def profile(workload: Workload) -> EngineProfile:
         run = functools.partial(session.run, None, dict(workload.feeds))
         timing = measure(run, warm_up=workload.warm_up, repeats=workload.runs)
         text = Path(session.end_profiling()).read_bytes()
-    return EngineProfile(layers=layers_from_events(text, workload.runs), statistic="median", timing=timing)
+    return VendorProfile(layers=layers_from_events(text, workload.runs), statistic="median", timing=timing)
 
 
 def layers_from_events(text: bytes, runs: int) -> tuple[LayerTime, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ran_deploy.runtime.backends.ov import compiled_model
-from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
+from ran_deploy.runtime.profiles.layer_time import LayerTime, VendorProfile
 from ran_deploy.runtime.profiles.workload import Workload
 from ran_deploy.runtime.timing import Timing, measure
 
@@ -23,7 +23,7 @@ SOURCES = frozenset({"Input", "Output", "Const"})  # of what kernels read and ma
 CONVERSIONS = frozenset({"Convert", "FakeQuantize", "Reorder", "Transpose"})
 
 
-def profile(workload: Workload) -> EngineProfile:
+def profile(workload: Workload) -> VendorProfile:
     """Return the time of each kernel. Raises: EngineMismatchError if OpenVINO cannot load the engine.
 
     OpenVINO keeps averages alone, which a moment of other load spoils. So the runs are shared out among a few models,
@@ -36,7 +36,7 @@ def profile(workload: Workload) -> EngineProfile:
         replace(times[0], ms=float(np.median([time.ms for time in times]))) for times in zip(*averages, strict=True)
     ]
     durations_ms = tuple(duration for timing in timings for duration in timing.durations_ms)
-    return EngineProfile(layers=tuple(layers), statistic="median of means", timing=Timing(durations_ms))
+    return VendorProfile(layers=tuple(layers), statistic="median of means", timing=Timing(durations_ms))
 
 
 def average(workload: Workload) -> tuple[list[LayerTime], Timing]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ran_deploy.errors import DeviceError
 from ran_deploy.runtime.backends.trt import TRT_RUNNERS
-from ran_deploy.runtime.profiles.layer_time import EngineProfile, LayerTime
+from ran_deploy.runtime.profiles.layer_time import LayerTime, VendorProfile
 from ran_deploy.runtime.profiles.workload import Workload
 from ran_deploy.runtime.timing import measure
 from ran_deploy.vendors import import_tensorrt
@@ -69,7 +69,7 @@ def new_profiler(package: str, clock: LayerClock) -> Any:
     return Profiler()
 
 
-def profile(backend: str, workload: Workload) -> EngineProfile:
+def profile(backend: str, workload: Workload) -> VendorProfile:
     """Return the median time of each layer, without CUDA graphs: TensorRT does not report what is launched as one.
 
     Vendors' words of a layer are for the engine inspector. Raises: EngineMismatchError, DeviceError.
@@ -89,7 +89,7 @@ def profile(backend: str, workload: Workload) -> EngineProfile:
         raise DeviceError(
             f"{kind.package} reports no layer of this engine: it cannot be profiled. Leave --profile out."
         )
-    return EngineProfile(layers=layers, statistic="median", timing=timing)
+    return VendorProfile(layers=layers, statistic="median", timing=timing)
 
 
 profile_tensorrt = functools.partial(profile, "tensorrt")
