@@ -15,7 +15,7 @@ from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.converters.builders.engine_layers import layers_from_inspector
 from ran_deploy.converters.builders.trt_inspector import inspect_engine
 from ran_deploy.engine.cache import CachedEngine
-from ran_deploy.errors import BuildError, ConfigError
+from ran_deploy.errors import ConfigError, RanDeployError
 from ran_deploy.network_parts import Part
 from ran_deploy.runtime.predictor import INPUT, Predictor
 from ran_deploy.runtime.profiles import Workload, profile_engine
@@ -178,7 +178,7 @@ def inspected(backend: str, engine: CachedEngine, times: Sequence[LayerTime]) ->
     try:
         text = inspect_engine(backend.replace("-", "_"), engine.data, engine.traits)
         told = {layer.name: layer for layer in layers_from_inspector(text).layers}
-    except BuildError as exc:  # the names say most of it
+    except RanDeployError as exc:  # the names say most of it
         logger.warning("%s", exc)
         return times
     return [

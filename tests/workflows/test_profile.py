@@ -15,7 +15,7 @@ from ran_deploy.converters.builders import BuildOptions, open_builder
 from ran_deploy.converters.dialects import lower
 from ran_deploy.converters.graph import model_bytes, model_from_bytes
 from ran_deploy.engine.cache import CachedEngine
-from ran_deploy.errors import ConfigError
+from ran_deploy.errors import ConfigError, EngineMismatchError
 from ran_deploy.manifest import BatchProfile
 from ran_deploy.models.arithmetic import cost_of
 from ran_deploy.models.zoo import ARCHITECTURES
@@ -145,3 +145,12 @@ def test_layers_of_tensorrt_keep_their_names_where_the_inspector_fails(monkeypat
     monkeypatch.setattr("ran_deploy.workflows.profile.inspect_engine", lambda *engine: "no JSON")
     assert inspected("tensorrt", ENGINE, [reported("a")]) == [reported("a")]
     assert "gave no list of layers" in caplog.text
+
+
+def test_a_profile_is_not_lost_where_the_inspector_gets_no_weights(monkeypatch, caplog):
+    def without_weights(*engine):
+        raise EngineMismatchError("tensorrt 10.3.0 cannot give this engine its weights")
+
+    monkeypatch.setattr("ran_deploy.workflows.profile.inspect_engine", without_weights)
+    assert inspected("tensorrt", ENGINE, [reported("a")]) == [reported("a")]
+    assert "cannot give this engine its weights" in caplog.text
