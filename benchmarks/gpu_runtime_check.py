@@ -144,13 +144,13 @@ def check_in_process(name: str, seconds: float, leak_batches: int) -> BindingRes
         command += ["--seconds", str(seconds), "--leak-batches", str(leak_batches)]
         try:
             done = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False)
-            (result,) = msgspec.json.decode(output.read_bytes(), type=RuntimeReport).bindings
         except subprocess.TimeoutExpired:
             problem = f"it had not ended after {TIMEOUT_S} seconds"
-        except OSError:
-            problem = f"its process ended with {ending(done.returncode)}; the last line above says in which check"
         else:
-            return result
+            if output.is_file():
+                (result,) = msgspec.json.decode(output.read_bytes(), type=RuntimeReport).bindings
+                return result
+            problem = f"its process ended with {ending(done.returncode)}; the last line above says in which check"
     return BindingResult(binding=name, version=binding_versions().get(name), problem=problem, crashed=True)
 
 
