@@ -21,7 +21,7 @@ from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import AUTO, build_command, expand_backends, load_engine
 
-__all__ = ["BenchConfig", "BenchResult", "BenchRow", "Measured", "bench_bundle", "measured", "require_batches"]
+__all__ = ["BenchConfig", "BenchResult", "BenchRow", "TimedBundle", "bench_bundle", "require_batches", "timed_bundle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,8 @@ class BenchRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What was measured and where: the bundle by its name and digest; `devices` is what each engine ran on."""
+class TimedBundle:
+    """What was timed and where: the bundle by its name and digest; `devices` is what each engine ran on."""
 
     bundle: str
     digest: str
@@ -74,7 +74,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchResult(Measured):
+class BenchResult(TimedBundle):
     """A row for each engine and batch size."""
 
     rows: tuple[BenchRow, ...]
@@ -89,11 +89,11 @@ def bench_bundle(config: BenchConfig, report: Callable[[str], None] = lambda lin
     with using_device(config.device, bundle, config.backends, config.cache_dir):
         backends = expand_backends(bundle, config.backends, config.cache_dir)
         rows = tuple(row for backend in backends for row in _bench_backend(bundle, backend, config, report))
-        return BenchResult(rows=rows, **measured(bundle, backends))
+        return BenchResult(rows=rows, **timed_bundle(bundle, backends))
 
 
-def measured(bundle: Bundle, backends: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of `Measured` for engines that have run."""
+def timed_bundle(bundle: Bundle, backends: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of `TimedBundle` for engines that have run."""
     return {
         "bundle": bundle.manifest.name,
         "digest": bundle.digest,

@@ -21,7 +21,7 @@ from ran_deploy.runtime.predictor import INPUT, Predictor
 from ran_deploy.runtime.profiles import Workload, profile_engine
 from ran_deploy.runtime.profiles.layer_time import LayerTime
 from ran_deploy.runtime.timing import Latency, Timing, measure
-from ran_deploy.workflows.bench import BenchConfig, Measured, measured, require_batches
+from ran_deploy.workflows.bench import BenchConfig, TimedBundle, require_batches, timed_bundle
 from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.golden import read_golden
 from ran_deploy.workflows.engines.loading import BUILT_ON_REQUEST, engine_graph, expand_backends, load_engine
@@ -103,7 +103,7 @@ class EngineProfile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileResult(Measured):
+class ProfileResult(TimedBundle):
     """A profile of each engine."""
 
     profiles: tuple[EngineProfile, ...]
@@ -122,7 +122,7 @@ def profile_bundle(config: BenchConfig, report: Callable[[str], None] = lambda l
     with using_device(config.device, bundle, config.backends, config.cache_dir):
         backends = expand_backends(bundle, config.backends, config.cache_dir)
         profiles = tuple(_profile_backend(bundle, backend, config, report) for backend in backends)
-        return ProfileResult(profiles=profiles, **measured(bundle, backends))
+        return ProfileResult(profiles=profiles, **timed_bundle(bundle, backends))
 
 
 def _profile_backend(bundle: Bundle, backend: str, config: BenchConfig, report: Callable[[str], None]) -> EngineProfile:
