@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ran_deploy.budget_record import BudgetRecord
+from ran_deploy.config_fields import conform_fields
 from ran_deploy.counts import counted
 from ran_deploy.errors import BundleError, ConfigError
 from ran_deploy.precision import Precision
@@ -71,6 +72,7 @@ class BatchProfile:
     maximum: int = 32
 
     def __post_init__(self) -> None:
+        conform_fields(self)
         if not 1 <= self.minimum <= self.optimum <= self.maximum:
             raise ConfigError(f"Batch sizes are {self}; expected 1 <= MIN <= OPT <= MAX.")
         if self.maximum > LARGEST_BATCH:

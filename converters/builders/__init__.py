@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Protocol
 
-from ran_deploy.config_fields import accept_text
+from ran_deploy.config_fields import conform_fields
 from ran_deploy.engine.requirements import ACCELERATOR, DLA, at_least, same_major_from
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile
@@ -58,11 +58,13 @@ class GpuOptions:
     strip_weights: bool = False
 
     def __post_init__(self) -> None:
-        accept_text(self)
+        conform_fields(self)
         if self.workspace_bytes < 2**20:
             raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected at least 1 MiB.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
+        if self.dla_core is not None and self.dla_core < 0:
+            raise ConfigError(f"dla_core is {self.dla_core}; expected 0 or more.")
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ran_deploy.bundle import Bundle, open_bundle
-from ran_deploy.config_fields import accept_text
+from ran_deploy.config_fields import conform_fields
 from ran_deploy.errors import ConfigError
 from ran_deploy.precision import Precision
 from ran_deploy.runtime.backends import fingerprint
@@ -39,7 +39,9 @@ class BenchConfig:
     require_signature: Path | None = None
 
     def __post_init__(self) -> None:
-        accept_text(self)
+        conform_fields(self)
+        if not self.backends:
+            raise ConfigError("There is no engine to measure. Choose one with --backend.")
         if not 0 < self.seconds < 1e6:
             raise ConfigError(f"--seconds is {self.seconds:g}; expected more than 0, and less than a million.")
         if self.warm_up < 0:

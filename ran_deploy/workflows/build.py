@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ran_deploy.bundle import Bundle, open_bundle
-from ran_deploy.config_fields import accept_text
+from ran_deploy.config_fields import conform_fields
 from ran_deploy.converters.builders import GpuOptions, Progress
 from ran_deploy.errors import BuildError, ConfigError
 from ran_deploy.manifest import BatchProfile
@@ -40,7 +40,7 @@ class BuildConfig:
     require_signature: Path | None = None
 
     def __post_init__(self) -> None:
-        accept_text(self)
+        conform_fields(self)
         if self.triton is not None:  # before minutes of building
             best_served([self.backend])
             refuse_dla(self.device, "--triton adds engines that Triton runs on a GPU.")

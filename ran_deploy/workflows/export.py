@@ -174,7 +174,7 @@ def _manifest(config: ExportConfig, source: Source) -> Manifest:
 
 
 def _golden_inputs(
-    golden: str | None, recipe: Preprocessing, images: CalibrationImages | None
+    golden: str | Path | None, recipe: Preprocessing, images: CalibrationImages | None
 ) -> tuple[np.ndarray, str]:
     """Return uint8 (N, H, W, 3) and where they came from."""
     if golden not in (None, SYNTHETIC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ran_deploy.bundle import open_bundle
+from ran_deploy.config_fields import conformed
 from ran_deploy.runtime.predictor import Predictor
 from ran_deploy.workflows.engines.device_choice import using_device
 from ran_deploy.workflows.engines.loading import AUTO, load_engine
@@ -30,7 +31,10 @@ def load(
     file, whose owner must have signed the bundle.
     Raises: BundleError, ConfigError, BackendUnavailableError, EngineMismatchError, SelfTestError.
     """
-    bundle = open_bundle(path, require_signature=require_signature)
-    cache = None if cache_dir is None else Path(cache_dir)
+    backend, threads = conformed("backend", backend, str), conformed("threads", threads, int)
+    device = conformed("device", device, str | None)
+    cache = conformed("cache_dir", cache_dir, Path | None)
+    key = conformed("require_signature", require_signature, Path | None)
+    bundle = open_bundle(conformed("path", path, Path), require_signature=key)
     with using_device(device, bundle, [backend], cache):
         return load_engine(bundle, backend, cache_dir=cache, threads=threads).predictor

@@ -19,6 +19,7 @@ from ran_deploy.engine.requirements import misfits
 from ran_deploy.errors import (
     BackendUnavailableError,
     BundleError,
+    ConfigError,
     EngineMismatchError,
     SelfTestError,
 )
@@ -60,6 +61,7 @@ ALL = "all"
 # Their engines take a GPU and minutes to make, so they are made by ran-export or ran-build, never unasked.
 BUILT_ON_REQUEST = frozenset({"tensorrt", "tensorrt-rtx"})
 DLA_BACKENDS = frozenset({"tensorrt"})
+MOST_THREADS = 1024  # with some more ONNX Runtime ends the process, where threads are limited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +126,10 @@ def load_engine(
     """Return a proven engine of `bundle`: from this device's cache, from the bundle, or built now.
 
     Raises: EngineMismatchError if there is no engine for this machine, BackendUnavailableError if the backend cannot
-    run here, SelfTestError if the engine's outputs are wrong.
+    run here, SelfTestError if the engine's outputs are wrong; ConfigError for a number of threads that no CPU has.
     """
+    if not 0 <= threads <= MOST_THREADS:
+        raise ConfigError(f"--threads is {threads}; expected 1 to {MOST_THREADS}, or 0 for all.")
     backend = choose_backend(bundle, backend, cache_dir)
     if reason := unavailable_reason(backend):
         raise BackendUnavailableError(reason)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ran_deploy.backends import BACKENDS, dialect_of
 from ran_deploy.calibration import CalibrationMethod
-from ran_deploy.config_fields import accept_text
+from ran_deploy.config_fields import conform_fields
 from ran_deploy.converters.builders import GpuOptions
 from ran_deploy.errors import ConfigError
 from ran_deploy.manifest import BatchProfile, Task
@@ -51,7 +51,7 @@ class ExportConfig:
     task: Task | None = None
     architecture: str | None = None
     model: str | None = None
-    golden: str | None = None
+    golden: str | Path | None = None
     with_attention: bool = False
     pack: bool = False
     overwrite: bool = False
@@ -60,7 +60,7 @@ class ExportConfig:
     gpu: GpuOptions | None = None
 
     def __post_init__(self) -> None:
-        accept_text(self)
+        conform_fields(self)
         for backend in self.backends or ():
             dialect_of(backend)
         if self.precision is Precision.INT8 and self.calibration_data is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ran_deploy.config_fields import accept_text
+from ran_deploy.config_fields import conform_fields
 from ran_deploy.errors import ConfigError
 from ran_deploy.preprocessing import ChannelOrder, Interpolation, Preprocessing
 
@@ -30,7 +30,7 @@ class RecipeOptions:
     std: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        accept_text(self)
+        conform_fields(self)
 
     def chosen(self) -> dict[str, Any]:
         """Return the recipe's fields the user set."""

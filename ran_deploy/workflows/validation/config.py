@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ran_deploy.config_fields import accept_text
+from ran_deploy.config_fields import conform_fields
 from ran_deploy.errors import ConfigError
 from ran_deploy.report.attention import ShownAttention
 from ran_deploy.report.schema import ValidationReport
@@ -62,7 +62,7 @@ class ValidateConfig:
     details: bool = False  # also the error of each layer, and how fast and large the engines are
 
     def __post_init__(self) -> None:
-        accept_text(self)
+        conform_fields(self)
         if self.data is not None and self.unlabelled is not None:
             raise ConfigError("--data and --unlabelled are two ways to give images; choose one.")
         if self.data is None and self.unlabelled is None:
