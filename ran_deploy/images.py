@@ -56,10 +56,12 @@ def read_image(path: Path) -> np.ndarray:
     """Return the image in a file as uint8 RGB (H, W, 3). Raises: InputError, naming the file."""
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
+            found = os.fstat(file.fileno())
+            if stat.S_ISCHR(found.st_mode):  # /dev/zero has no end
+                raise InputError(f"{path}: is a device; expected an image file, or a camera such as /dev/video0.")
+            if found.st_size > MAX_BYTES:
                 raise InputError(
-                    f"{path}: the file has {size:,} bytes; at most {MAX_BYTES:,} are read. Shrink the image."
+                    f"{path}: the file has {found.st_size:,} bytes; at most {MAX_BYTES:,} are read. Shrink the image."
                 )
             data = file.read()
     except OSError as exc:

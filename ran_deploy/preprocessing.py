@@ -52,8 +52,8 @@ class Preprocessing:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        sides = [*self.crop, *(self.resize if isinstance(self.resize, tuple) else [self.resize or 1])]
-        if min(sides) < 1:
+        resize = self.resize if isinstance(self.resize, tuple) else () if self.resize is None else (self.resize,)
+        if min(*self.crop, *resize) < 1:
             raise ConfigError(f"Pre-processing sizes must be positive; found resize {self.resize}, crop {self.crop}.")
         if not all(0 < value < math.inf for value in self.std):
             raise ConfigError(f"Standard deviations must be positive; found {_numbers(self.std)}.")

@@ -99,6 +99,7 @@ def test_a_number_of_threads_that_no_processor_has_is_refused(threads, demo):
         ),
         (lambda: RecipeOptions(mean="0.5"), "mean is '0.5'; expected 3 numbers"),
         (lambda: GpuOptions(workspace_bytes=1e9), "workspace_bytes is 1000000000.0; expected a whole number"),
+        (lambda: GpuOptions(workspace_bytes=2**41), "2,199,023,255,552 bytes; expected 1 MiB to 1 TiB"),
         (lambda: GpuOptions(dla_core=-1), "dla_core is -1; expected 0 or more"),
         (lambda: ran_deploy.load("a.ran", threads="2"), "threads is '2'; expected a whole number"),
         (lambda: ran_deploy.load(None), "path is None; expected a path"),

@@ -159,6 +159,12 @@ def test_a_file_too_large_for_any_image_is_refused_unread(tmp_path):
         read_image(path)
 
 
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_no_image_and_is_not_read(device):
+    with pytest.raises(InputError, match=f"^{device}: is a device; expected an image file, or a camera such as"):
+        read_image(Path(device))
+
+
 def test_read_image_reads_a_path_that_is_not_ascii(tmp_path):
     path = tmp_path / "Überfall 猫.png"
     smooth().save(path)

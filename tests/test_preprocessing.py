@@ -124,7 +124,9 @@ def test_prepare_names_the_shape_and_type_it_cannot_use(image):
         prepare(image, Preprocessing(crop=(4, 5)))
 
 
-@pytest.mark.parametrize("wrong", [{"crop": (0, 4)}, {"resize": -1}, {"resize": (3, 0)}, {"std": (1.0, 0.0, 1.0)}])
+@pytest.mark.parametrize(
+    "wrong", [{"crop": (0, 4)}, {"resize": -1}, {"resize": 0}, {"resize": (3, 0)}, {"std": (1.0, 0.0, 1.0)}]
+)
 def test_a_recipe_that_cannot_work_is_refused(wrong):
     with pytest.raises(ConfigError, match="positive"):
         Preprocessing(**{"crop": (4, 4), **wrong})

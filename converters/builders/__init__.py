@@ -59,8 +59,8 @@ class GpuOptions:
 
     def __post_init__(self) -> None:
         conform_fields(self)
-        if self.workspace_bytes < 2**20:
-            raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected at least 1 MiB.")
+        if not 2**20 <= self.workspace_bytes <= 2**40:  # more than any GPU has
+            raise ConfigError(f"The workspace is {self.workspace_bytes:,} bytes; expected 1 MiB to 1 TiB.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise ConfigError(f"--optimization-level is {self.optimization_level}; expected 0 to 5.")
         if self.dla_core is not None and self.dla_core < 0:

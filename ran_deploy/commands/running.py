@@ -39,7 +39,8 @@ def run_command(command: click.Command) -> None:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:
         message = " ".join(exc.format_message().split())  # click lists the choices below each other
-        click.echo(f"{name}: {message.rstrip('.')}. See {name} --help.", err=True)
+        end = "" if message.endswith((".", "?")) else "."
+        click.echo(f"{name}: {message}{end} See {name} --help.", err=True)
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _end_interrupted(name)

@@ -42,6 +42,13 @@ def test_a_missing_option_with_choices_is_told_in_one_line(call):
     )
 
 
+def test_an_option_that_is_nearly_one_is_told_in_one_sentence_more(call):
+    (line,) = call("ran-build", "x.ran", "--hardware").err.splitlines()
+    assert line == (
+        "ran-build: No such option '--hardware'. Did you mean '--hardware-compatible'? See ran-build --help."
+    )
+
+
 @pytest.mark.parametrize(("command", "option"), OPTIONS)
 def test_help_tells_the_default(command, option):
     if option.is_flag or option.required or option.opts[-1] in NOTHING_WITHOUT:
