@@ -31,7 +31,8 @@ class StandInGpu(Memory):
     """`count` devices of `memory_bytes` each. `delay_s` is the longest that anything takes.
 
     The first batches of engines wait until `meet` of them have run at once, for MEET_S at most: a machine that is busy
-    with other things delays them, and no test has to guess by how much.
+    with other things delays them, and no test has to guess by how much. With `keeps_freed` the pages of freed memory
+    stay, for tests that let the host read it: it would end the process.
     Of its `dla_cores` TensorRT's stand-in notes on which an engine was loaded, in `loaded_on`; they compute nothing.
     """
 
@@ -43,6 +44,7 @@ class StandInGpu(Memory):
         memory_bytes: int = 2**26,
         delay_s: float = 0.002,
         meet: int = 1,
+        keeps_freed: bool = False,
         seed: int = 0,
         dla_cores: int = 0,
     ) -> None:
@@ -52,6 +54,7 @@ class StandInGpu(Memory):
         self.calls: Counter[str] = Counter()
         self.running: Counter[str] = Counter()  # batches of engines at once: "now" and the "most" so far
         self._meet, self._met = meet, threading.Event()
+        self._keeps_freed, self._freed = keeps_freed, list[Block]()
         self.streams: dict[int, Stream] = {}
         self.graphs: dict[int, list[Operation]] = {}
         self.executables: dict[int, list[Operation]] = {}
@@ -168,6 +171,8 @@ class StandInGpu(Memory):
             if block.device != self.device:
                 self.fault(f"memory of device {block.device} was freed while device {self.device} is current")
             del self.blocks[address]
+            if self._keeps_freed:
+                self._freed.append(block)
 
     def copy_to_device(self, target: int, source: int, size: int, stream: int) -> None:
         self._check_host_is_not_device(source)
