@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -80,8 +81,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--output", type=Path, default=Path("gpu_check.json"), help="NAME.json; the table goes to NAME.md"
     )
     options = parser.parse_args(arguments)
-    if min(options.batches) < 1 or options.seconds <= 0 or options.leak_batches < 1:
-        raise ConfigError("--batches, --seconds and --leak-batches must be positive.")
+    if min(*options.batches, options.images, options.leak_batches) < 1 or not 0 < options.seconds < math.inf:
+        raise ConfigError("--batches, --images, --seconds and --leak-batches must be positive.")
     if options.output.suffix != ".json":
         raise ConfigError(f"--output is {options.output}; expected NAME.json.")
     check_report_path(options.output)  # before an hour of measuring

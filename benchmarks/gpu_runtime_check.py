@@ -17,6 +17,7 @@ import argparse
 import datetime
 import functools
 import logging
+import math
 import shlex
 import signal
 import subprocess
@@ -80,7 +81,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--output", type=Path, default=Path("gpu_runtime_check.json"), help="NAME.json; the table goes to NAME.md"
     )
     options = parser.parse_args(arguments)
-    if options.seconds <= 0 or options.leak_batches < 1:
+    if not 0 < options.seconds < math.inf or options.leak_batches < 1:
         raise ConfigError("--seconds and --leak-batches must be positive.")
     if options.output.suffix != ".json":
         raise ConfigError(f"--output is {options.output}; expected NAME.json.")

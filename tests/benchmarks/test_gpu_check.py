@@ -194,6 +194,12 @@ def test_a_result_that_could_not_be_written_is_refused_before_measuring(gpu, tmp
         gpu("gpu_check").main(["missing.ran", "--output", str(tmp_path / name)])
 
 
+@pytest.mark.parametrize("wrong", [("--seconds", "nan"), ("--seconds", "inf"), ("--images", "-3"), ("--batches", "0")])
+def test_numbers_that_cannot_work_are_refused_before_measuring(gpu, tmp_path, wrong):
+    with pytest.raises(RanDeployError, match="--batches, --images, --seconds and --leak-batches must be positive"):
+        gpu("gpu_check").main(["missing.ran", *wrong, "--output", str(tmp_path / "result.json")])
+
+
 def test_no_engine_at_all_is_exit_status_2_and_a_wrong_one_1(gpu):
     result = gpu("results").EngineResult(
         bundle="b", architecture="a", precision="int8", input_size=(2, 3), digest="0", backend="tensorrt"

@@ -134,7 +134,9 @@ def test_one_binding_of_two_that_are_installed_is_checked_by_the_command(
     assert [made for made in ("cudaMemcpyAsync", "cuMemcpyHtoDAsync") if device.calls[made]] == [call]
 
 
-@pytest.mark.parametrize("options", [["--seconds", "0"], ["--leak-batches", "0"], ["--output", "result.txt"]])
+@pytest.mark.parametrize(
+    "options", [["--seconds", "0"], ["--seconds", "nan"], ["--leak-batches", "0"], ["--output", "result.txt"]]
+)
 def test_options_that_cannot_work_are_refused_in_one_line(options):
     done = subprocess.run([sys.executable, str(SCRIPT), *options], capture_output=True, text=True, check=False)
     assert done.returncode == 2
