@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ran_deploy.counts import counted
 from ran_deploy.errors import InputError
 from ran_deploy.images import import_cv2
 
@@ -30,9 +30,14 @@ def is_stream(name: str) -> bool:
     return STREAM.match(name) is not None
 
 
+def is_camera(name: str) -> bool:
+    """Say whether `name` is a camera's, /dev/videoN."""
+    return CAMERA.fullmatch(name) is not None
+
+
 def is_video(name: str) -> bool:
     """Say whether `name` is that of a video file, a camera (/dev/videoN) or a stream; nothing is opened."""
-    return is_stream(name) or bool(CAMERA.fullmatch(name)) or Path(name).suffix.lower() in VIDEO_SUFFIXES
+    return is_stream(name) or is_camera(name) or Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def shown_name(name: str) -> str:
@@ -60,11 +65,8 @@ def read_frames(name: str, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
                     break
                 yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
             number += 1
-        promised = _promised(cv2, video)
-        if number == 0:
-            raise InputError(f"{shown}: holds no frame that can be decoded. Save it again, as H.264 in .mp4 say.")
-        if number < LEAST_PROMISED * promised:
-            raise InputError(f"{shown}: ends after {number} of {promised} frames. Copy or save it again.")
+        if problem := _problem_of_end(name, number, int(video.get(cv2.CAP_PROP_FRAME_COUNT))):
+            raise InputError(f"{shown}: {problem}")
     finally:
         video.release()
 
@@ -80,19 +82,28 @@ def _address(name: str) -> str:
     return address
 
 
-def _promised(cv2: Any, video: Any) -> int:
-    """Return how many frames the header says there are; 0, or less, for what has no end."""
-    return int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+def _problem_of_end(name: str, frames: int, promised: int) -> str | None:
+    """Return what is wrong with an end after so many frames, of those that the header promises (0 or less: unknown)."""
+    if is_camera(name):  # it has no end
+        return f"gives no frame after {counted(frames, 'frame')}. See that it is still connected."
+    if frames == 0 and is_stream(name):
+        return "sends no frame that can be decoded."
+    if frames == 0:
+        return "holds no frame that can be decoded. Save it again, as H.264 in .mp4 say."
+    if frames < LEAST_PROMISED * promised:
+        return f"ends after {frames} of {promised} frames. Copy or save it again."
+    return None
 
 
 def _problem(name: str) -> str:
     """Return why OpenCV, which does not say, may have opened nothing."""
     if is_stream(name):
         return "no video comes from there; check the address, and that this machine reaches it"
-    path = Path(name)
     try:
-        with path.open("rb") as file:
-            file.read(1)
+        with Path(name).open("rb", buffering=0):
+            pass
     except OSError as exc:
         return f"cannot be read ({exc.strerror})"
+    if is_camera(name):
+        return "no camera that OpenCV can use, or in use already; v4l2-ctl --list-devices names those that are there"
     return "not a video that OpenCV can decode, or damaged. Save it again, as H.264 in .mp4 say"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import re
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from ran_deploy.errors import InputError
+from ran_deploy.runtime import videos
 from ran_deploy.runtime.sources import expand_inputs
 from ran_deploy.runtime.videos import is_video, read_frames, shown_name
 
@@ -99,6 +101,42 @@ def test_a_name_that_is_no_unicode_is_one_broken_source(tmp_path, monkeypatch, n
 def test_what_is_no_video_is_one_broken_source(tmp_path, content):
     (tmp_path / "bad.mp4").write_bytes(content)
     assert broken(tmp_path / "bad.mp4").startswith(f"{tmp_path}/bad.mp4: not a video that OpenCV can decode")
+
+
+class Unplugged:
+    """A camera that gives two frames and then no more, as OpenCV shows one whose cable was pulled."""
+
+    def __init__(self, name: str) -> None:
+        self.left = 2
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def grab(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, FRAMES[0]
+
+    def get(self, prop: int) -> float:
+        return -1.0
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_camera_that_gives_no_more_frames_is_an_error(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Unplugged)
+    *frames, last = expand_inputs(["/dev/video0"])
+    assert [source.name for source in frames] == ["/dev/video0[0]", "/dev/video0[1]"]
+    with pytest.raises(InputError, match=r"^/dev/video0: gives no frame after 2 frames\. See that it is still"):
+        last.load()
+
+
+def test_what_is_no_camera_is_not_called_a_damaged_file(monkeypatch):
+    monkeypatch.setattr(videos, "CAMERA", re.compile("/dev/zero"))  # a device that opens and has no video
+    assert broken("/dev/zero").startswith("/dev/zero: no camera that OpenCV can use, or in use already; v4l2-ctl")
 
 
 def test_frames_before_a_cut_are_done_and_the_cut_is_told(tmp_path):
