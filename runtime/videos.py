@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ran_deploy.counts import counted
-from ran_deploy.errors import InputError
+from ran_deploy.errors import ConfigError, InputError
 from ran_deploy.images import import_cv2
 
 __all__ = ["is_stream", "is_video", "read_frames", "shown_name"]
@@ -45,13 +45,16 @@ def shown_name(name: str) -> str:
     return SECRET.sub(r"\1***", USER.sub("", name, count=1)) if is_stream(name) else name
 
 
-def read_frames(name: str, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+def read_frames(name: str | Path, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
     """Yield number and pixels, uint8 RGB (H, W, 3), of every `stride`-th frame, turned upright as the file says.
 
     A stream or camera that goes on for ever is read for as long as frames are asked for.
     Raises: InputError, beginning with the name as `shown_name` has it, for what cannot be opened, has no frames, or
-    ends well before its header says; frames that could be had come before.
+    ends well before its header says; frames that could be had come before. ConfigError for a stride below 1.
     """
+    if stride < 1:
+        raise ConfigError(f"Every {stride}th frame was asked for; expected 1 for all, 2 for every other, and so on.")
+    name = str(name)
     cv2, shown = import_cv2(), shown_name(name)
     video = cv2.VideoCapture(_address(name))
     try:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ran_deploy.errors import InputError
+from ran_deploy.errors import ConfigError, InputError
 from ran_deploy.runtime import videos
 from ran_deploy.runtime.sources import expand_inputs
 from ran_deploy.runtime.videos import is_video, read_frames, shown_name
@@ -53,6 +53,13 @@ def test_a_stride_takes_every_nth_frame_under_its_own_number(tmp_path):
     sources = list(expand_inputs([path], frame_stride=5))
     assert [source.name for source in sources] == [f"{path}[0]", f"{path}[5]", f"{path}[10]"]
     assert far_off(sources[1].load(), FRAMES[5]) <= 4
+
+
+def test_a_path_will_do_and_a_stride_below_one_will_not(tmp_path):
+    path = write_video(tmp_path / "clip.avi")
+    assert [number for number, _ in read_frames(path, 4)] == [0, 4, 8]
+    with pytest.raises(ConfigError, match="Every 0th frame was asked for; expected 1 for all"):
+        next(read_frames(path, 0))
 
 
 def test_videos_are_found_by_patterns_among_other_inputs(tmp_path):
