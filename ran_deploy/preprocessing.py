@@ -89,6 +89,11 @@ def prepare(image: np.ndarray, recipe: Preprocessing) -> np.ndarray:
     bit; without antialias it is OpenCV's INTER_LINEAR or INTER_CUBIC; nearest is Pillow's, either way.
     Raises: ShapeError for another shape or type.
     """
+    if not isinstance(image, np.ndarray):
+        raise ShapeError(
+            f"An image is of type {type(image).__name__}; a NumPy array, uint8 RGB (H, W, 3), is needed. "
+            "ran_deploy.images.read_image reads a file as one."
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ShapeError(f"An image has type {image.dtype} and shape {image.shape}; uint8 RGB (H, W, 3) is needed.")
     resized = _resized_size(image.shape[:2], recipe.resize)

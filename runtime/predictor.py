@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ran_deploy.config_fields import conformed
 from ran_deploy.engine.padding import Padding
 from ran_deploy.errors import ConfigError, ShapeError
 from ran_deploy.manifest import BatchProfile, Manifest, Task
@@ -57,7 +58,8 @@ class Predictor:
             raise ConfigError(
                 f"{self.manifest.name} is an embedding and knows no classes; call embeddings(images) for its vectors."
             )
-        return postprocess.top_k(self.logits(images), top_k, self.labels)
+        count = conformed("top_k", top_k, int)
+        return postprocess.top_k(self.logits(images), count, self.labels)
 
     def embeddings(self, images: Sequence[np.ndarray] | np.ndarray, *, normalize: bool = False) -> np.ndarray:
         """Return one vector an image, float32 (N, features). `images` as for `logits`.
@@ -121,6 +123,10 @@ class Predictor:
         if isinstance(images, np.ndarray) and images.ndim != 4:
             raise ShapeError(
                 f"The images have shape {images.shape}; give an array (N, H, W, 3), or a list of images (H, W, 3)."
+            )
+        if isinstance(images, str) or not isinstance(images, Sequence | np.ndarray):
+            raise ShapeError(
+                f"The images are of type {type(images).__name__}; give a list of images (H, W, 3), or an array."
             )
         step = self.batch.maximum
         for start in range(0, len(images), step):

@@ -113,11 +113,19 @@ def test_predict_names_the_likeliest_classes(predictor):
         (np.zeros((9, 9, 3), np.uint8), r"shape \(9, 9, 3\); give an array \(N, H, W, 3\), or a list"),
         ([np.zeros((9, 9, 3), np.float32)], "type float32"),
         ([np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)], r"shape \(9, 9\)"),
+        (["cat.png"], r"An image is of type str; a NumPy array, uint8 RGB \(H, W, 3\), is needed"),
+        ("cat.png", r"The images are of type str; give a list of images"),
+        (3, r"The images are of type int; give a list of images"),
     ],
 )
 def test_images_of_another_shape_or_type_are_named(predictor, wrong, message):
     with pytest.raises(ShapeError, match=message):
         predictor.logits(wrong)
+
+
+def test_how_many_classes_is_a_whole_number(predictor):
+    with pytest.raises(ConfigError, match=r"top_k is 2\.5; expected a whole number"):
+        predictor.predict(np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), top_k=2.5)
 
 
 def test_prepared_images_of_another_size_are_named(predictor):
