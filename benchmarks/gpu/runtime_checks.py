@@ -26,7 +26,7 @@ from ran_deploy.runtime import cuda
 from ran_deploy.runtime.pipeline import run_pipeline
 from ran_deploy.runtime.predictor import INPUT, OUTPUT
 from ran_deploy.runtime.runner import Runner
-from ran_deploy.runtime.sources import ArraySource, BrokenSource
+from ran_deploy.runtime.sources import ArraySource, BrokenSource, Source
 
 
 def copies(setting: Setting) -> Figures:
@@ -114,7 +114,8 @@ def pipeline(setting: Setting) -> Figures:
     count, broken = 20 * setting.repeats + 1, 7
     pixels = images(setting.small, count, seed=3)
     sources = [
-        BrokenSource(str(i), "cannot be read") if i == broken else ArraySource(str(i), pixels[i]) for i in range(count)
+        BrokenSource(str(i), f"{i}: cannot be read") if i == broken else ArraySource(str(i), pixels[i])
+        for i in range(count)
     ]
     expected = expected_logits(pixels)
     with opened(setting.plan()) as runner:

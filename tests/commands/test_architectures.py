@@ -64,6 +64,7 @@ def test_one_network_is_shown_in_detail(call, name, words):
 
 
 def test_an_unknown_network_is_one_line_with_the_nearest_names(call, tmp_path):
+    (tmp_path / "net.pth").touch()
     for arguments in (["--list"], [tmp_path / "net.pth", "-o", tmp_path / "x.ran", "--precision", "fp32"]):
         outcome = call("ran-export", *arguments, "--architecture", "atention-92")
         outcome.assert_refused("no architecture 'atention-92'", "did you mean attention-92", "--list")

@@ -324,7 +324,7 @@ def test_an_engine_whose_vectors_point_elsewhere_is_not_used(call, faces, demo, 
 
 def test_bench_takes_an_embedding(call, faces):
     options = ["--backend", "onnxruntime", "--batch", 2, "--seconds", 0.05, "--warm-up", 1, "--json"]
-    rows = json.loads(call("ran-bench", faces.int8, *options, "--cache-dir", faces.cache).out)
+    rows = json.loads(call("ran-bench", faces.int8, *options, "--cache-dir", faces.cache).out)["rows"]
     assert [row["batch"] for row in rows] == [2]
 
 

@@ -67,7 +67,7 @@ def test_batches_are_full_but_for_the_last_when_waiting_is_unlimited():
 
 def test_broken_sources_are_results_with_errors_and_the_rest_goes_on():
     broken = {0, 5, 6, 7, 8, 9, 23, 59}
-    sources = [BrokenSource(f"b{i}", "is torn") if i in broken else source(i) for i in range(60)]
+    sources = [BrokenSource(f"b{i}", f"b{i}: is torn") if i in broken else source(i) for i in range(60)]
     results = list(run(sources))
     assert {r.index for r in results if r.error is not None} == broken
     assert all(r.error == f"b{r.index}: is torn" and r.logits is None for r in results if r.index in broken)
@@ -78,7 +78,7 @@ def test_nothing_but_broken_sources_is_no_work_for_the_engine():
     def infer(_: np.ndarray) -> np.ndarray:
         raise AssertionError("no image, no inference")
 
-    results = list(run([BrokenSource("a", "x")] * 30, infer=infer))
+    results = list(run([BrokenSource("a", "a: x")] * 30, infer=infer))
     assert [r.error for r in results] == ["a: x"] * 30
 
 
@@ -309,7 +309,7 @@ def attentive_infer(batch: np.ndarray) -> Outputs:
 
 
 def test_masks_come_with_the_image_they_are_of():
-    sources = [source(0), BrokenSource("broken", "is broken"), *map(source, range(2, 9))]
+    sources = [source(0), BrokenSource("broken", "broken: is broken"), *map(source, range(2, 9))]
     for number, result in enumerate(run(sources, infer=attentive_infer)):
         if number == 1:
             assert (result.logits, result.attention, result.image) == (None, None, None)
