@@ -113,10 +113,8 @@ def pipeline(setting: Setting) -> Figures:
     """Through the whole pipeline, two batches under way, results come in order; a broken image is its own error."""
     count, broken = 20 * setting.repeats + 1, 7
     pixels = images(setting.small, count, seed=3)
-    sources = [
-        BrokenSource(str(i), f"{i}: cannot be read") if i == broken else ArraySource(str(i), pixels[i])
-        for i in range(count)
-    ]
+    sources: list[Source] = [ArraySource(str(i), pixels[i]) for i in range(count)]
+    sources[broken] = BrokenSource(str(broken), f"{broken}: cannot be read")
     expected = expected_logits(pixels)
     with opened(setting.plan()) as runner:
         found = list(
