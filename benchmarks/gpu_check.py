@@ -15,17 +15,15 @@ Exit status: 0 if every engine that could be opened is right; 1 if one is not; 2
 from __future__ import annotations
 
 import argparse
-import datetime
 import math
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from gpu.device import cuda_record, device_record
 from gpu.measure import Options, measure_engine
 from gpu.peers import TRTEXEC
+from gpu.record import record_of, write_record
 from gpu.results import EngineResult, Report, markdown
 from gpu.runtime_results import BindingResult
 from gpu_runtime_check import check_each
@@ -35,8 +33,6 @@ from ran_deploy.bundle import Bundle, open_bundle
 from ran_deploy.errors import ConfigError, RanDeployError
 from ran_deploy.report.writing import check_report_path
 from ran_deploy.runtime.backends import unavailable_reason
-from ran_deploy.whole_file import write_whole
-from ran_deploy.workflows.exporting.versions import tool_versions
 
 GPU_BACKENDS = ("tensorrt", "tensorrt-rtx")
 FASHION_MNIST_CLASSES = 10
@@ -148,17 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engines, problems = measured(options.bundles, backends, options)
     runtime = runtime_results(engines, options)
     report = Report(
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        command=shlex.join(["gpu_check.py", *(sys.argv[1:] if arguments is None else arguments)]),
-        tools=tool_versions(),
-        device=before,
-        device_after=device_record(),
+        **record_of("gpu_check.py", arguments, before),
         engines=tuple(engines),
         problems=problems,
         runtime=runtime,
     )
-    write_whole(options.output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    write_whole(options.output.with_suffix(".md"), markdown(report).encode())
+    write_record(report, markdown(report), options.output)
     print(markdown(report))
     say(f"wrote {options.output} and {options.output.with_suffix('.md')}")
     return exit_status(engines)

@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import functools
 import logging
 import math
-import shlex
 import signal
 import subprocess
 import sys
@@ -32,6 +30,7 @@ import msgspec
 from gpu import runtime_checks, runtime_failures, runtime_speed
 from gpu.device import binding_versions, device_record
 from gpu.driver import Driver, cuda_driver
+from gpu.record import record_of, write_record
 from gpu.runtime_results import BindingResult, Check, Outcome, RuntimeReport, markdown
 from gpu.runtime_setting import Figures, NotRunError, Setting, WrongError, put_in_place
 
@@ -40,8 +39,6 @@ from ran_deploy.report.writing import check_report_path
 from ran_deploy.runtime import cuda
 from ran_deploy.runtime.cuda.binding import BINDINGS, binding
 from ran_deploy.vendors import one_line
-from ran_deploy.whole_file import write_whole
-from ran_deploy.workflows.exporting.versions import tool_versions
 
 PACKAGES = {"cuda-python": "cuda.bindings", "pycuda": "pycuda"}  # the binding's name here -> in BINDINGS
 CAPTURING = ("cuda-python",)
@@ -184,15 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         bindings = check_each(options.seconds, options.leak_batches)
     report = RuntimeReport(
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        command=shlex.join(["gpu_runtime_check.py", *(sys.argv[1:] if arguments is None else arguments)]),
-        tools=tool_versions(),
-        device=before,
-        device_after=device_record(),
+        **record_of("gpu_runtime_check.py", arguments, before),
         bindings=bindings,
     )
-    write_whole(options.output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    write_whole(options.output.with_suffix(".md"), markdown(report).encode())
+    write_record(report, markdown(report), options.output)
     print(markdown(report))
     print(f"wrote {options.output} and {options.output.with_suffix('.md')}")
     return report.exit_status

@@ -129,3 +129,8 @@ def test_a_compatible_engine_asked_for_by_text_requires_what_it_would_by_the_cho
     options = GpuOptions(hardware="ampere-plus", compute_capabilities="8.9")
     assert options.required(built_on) == {"tensorrt": "10.3.0", "compute capability": ">=8.0"}
     assert options.compute_capabilities == ("8.9",)
+
+
+def test_an_empty_path_of_golden_inputs_is_not_the_current_folder():
+    with pytest.raises(ConfigError, match="--golden is empty; expected a path, or 'synthetic'"):
+        ExportConfig(checkpoint="best.pth", output="a.ran", precision="fp32", golden="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from gpu.record import Record
 from gpu.runtime_results import ENGINE, BindingResult, binding_table
 from gpu.tables import cell, device_line
 
@@ -134,14 +135,9 @@ class EngineResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """Everything of one run. `device` was read before and `device_after` after the measurements."""
+class Report(Record):
+    """Everything of one run."""
 
-    created: str
-    command: str
-    tools: dict[str, str]
-    device: dict[str, object]
-    device_after: dict[str, object]
     engines: tuple[EngineResult, ...]
     problems: dict[str, str] = field(default_factory=dict)  # bundles that cannot be opened
     runtime: tuple[BindingResult, ...] = ()  # of gpu_runtime_check, where no engine opened

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from gpu.record import Record
 from gpu.tables import cell, device_line
 
 SCHEMA_VERSION = 1
@@ -49,14 +50,9 @@ class BindingResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuntimeReport:
-    """Everything of one run. `device` was read before and `device_after` after the checks."""
+class RuntimeReport(Record):
+    """Everything of one run."""
 
-    created: str
-    command: str
-    tools: dict[str, str]
-    device: dict[str, object]
-    device_after: dict[str, object]
     bindings: tuple[BindingResult, ...]
     engine: str = ENGINE
     schema_version: int = SCHEMA_VERSION

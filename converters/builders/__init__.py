@@ -102,7 +102,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.gpu.half_pixel and self.gpu.dla_core is None:
             raise ConfigError(
-                "--half-pixel changes what the network computes, for DLA: add --device dla:0, or leave it out."
+                "--half-pixel changes what the network computes, for a DLA, which --backend tensorrt alone knows: add "
+                "--device dla:0, or leave it out."
             )
         if self.gpu.strip_weights and (self.gpu.dla_core is not None or self.gpu.version_compatible):
             other = "--version-compatible" if self.gpu.dla_core is None else f"--device dla:{self.gpu.dla_core}"

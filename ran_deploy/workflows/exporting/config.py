@@ -72,6 +72,8 @@ class ExportConfig:
             raise ConfigError(f"--calibration-table is for INT8; leave it out with --precision {self.precision.value}.")
         self._check_budget()
         self._check_gpu()
+        if self.golden == "":  # as a path it would be the current folder
+            raise ConfigError("--golden is empty; expected a path, or 'synthetic'.")
         if self.calibration_images < 1:
             raise ConfigError(f"--calibration-images is {self.calibration_images}; expected at least 1.")
 
